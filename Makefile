@@ -1,0 +1,82 @@
+# What can be done here: `make help`.
+#
+# Everything lives in .venv. It is made once, and brought up to date only when the files that decide its content change
+# (the stamp files in .venv/.stamps remember). PYTHON=/path/to/python chooses another interpreter.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMPS := $(VENV)/.stamps
+ENGINE := $(wildcard src/headgate/engine/*.pyx src/headgate/engine/*.pxd src/headgate/engine/*.pxi)
+# Arguments for pytest and for the benchmark: make test ARGS='-k sticky', make bench ARGS='--quick --case small'.
+ARGS   ?=
+
+.PHONY: help venv run test lint types build bench bench-check fuzz sanitize clean
+
+help: ## Show this list
+	@echo 'make <target>, where <target> is one of:'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+venv: $(STAMPS)/ready ## Make .venv with Headgate and its development tools in it
+
+run: venv ## Build, start three example backends, and balance over them
+	@$(BIN)/headgate demo $(ARGS)
+
+test: lint types ## Build, check style and types, run every test
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: venv ## Check style and formatting (ruff)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: venv ## Check types (mypy, strict)
+	@$(BIN)/mypy
+
+build: venv ## Make dist/*.tar.gz and dist/*.whl, and try that the one builds the other
+	@rm -rf dist
+	@$(BIN)/python -m build --sdist --outdir dist .
+	@# The wheel is built from the sdist, not from this tree: a file missing from the sdist fails here.
+	@$(BIN)/python -m pip wheel --no-deps --wheel-dir dist dist/*.tar.gz
+	@$(BIN)/python tools/check_dist.py dist
+
+bench: venv ## Compare CPU per request with nginx and HAProxy
+	@$(BIN)/python -m bench.run $(ARGS)
+
+bench-check: venv ## Count instructions per request: not 5 % more than before this change (needs valgrind)
+	@$(BIN)/python -m bench.check $(ARGS)
+
+sanitize: venv ## Build the engine with AddressSanitizer and UBSan, and run tests with it
+	@tools/sanitize.sh $(BIN)/python $(ARGS)
+
+# How many times as long as in `make test`; some minutes.
+FUZZ ?= 50
+
+fuzz: venv ## Fuzz the codec and the running engine, FUZZ=50 times as long as `make test` does
+	@HEADGATE_FUZZ=$(FUZZ) $(BIN)/python -m pytest tests/protocol/test_differential.py tests/fuzz $(ARGS)
+
+clean: ## Remove everything that was built, .venv too
+	@rm -rf $(VENV) build dist bench/results .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage src/*.egg-info
+	@rm -f src/headgate/engine/*.so src/headgate/engine/*.c src/headgate/engine/*.html
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --- how .venv comes to be ---------------------------------------------------------------------------------------
+
+$(BIN)/python:
+	@tools/make_venv.sh $(VENV) $(PYTHON)
+
+# The package (which compiles the engine) and its tools; afterwards a change of the engine needs the compiler only.
+$(STAMPS)/ready: pyproject.toml setup.py $(ENGINE) | $(BIN)/python
+	@mkdir -p $(STAMPS)
+	@if [ -n '$(filter pyproject.toml setup.py,$?)' ]; then \
+	    echo 'Installing Headgate and its development tools into $(VENV) …'; \
+	    $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'; \
+	else \
+	    echo 'Compiling the engine …'; \
+	    $(BIN)/python setup.py --quiet build_ext --inplace; \
+	fi
+	@touch $@

@@ -1,0 +1,176 @@
+"""The proxies under comparison, each with one worker on one core, and their backends on the other core."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from string import Template
+
+from tests.e2e.harness.ports import HeldPort
+from tests.e2e.harness.processes import Process, Processes
+from tests.e2e.harness.waiting import eventually
+
+from . import floor_main
+from .cases import Case
+
+PROXY_CORE = 0
+LOAD_CORE = 1
+
+_TEMPLATES = Path(__file__).parent / "templates"
+# As root nginx changes to a user who may not read a temporary directory.
+_USER = "user root;" if os.geteuid() == 0 else ""
+
+
+def _fill(template: str, target: Path, **values: object) -> Path:
+    target.write_text(Template((_TEMPLATES / template).read_text()).substitute(values))
+    return target
+
+
+def _pinned(core: int, *argv: str | Path) -> list[str | Path]:
+    return ["taskset", "-c", str(core), *argv]
+
+
+def _await_port(process: Process, port: int) -> None:
+    def ready() -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) == 0 or not process.running
+
+    eventually(ready, "a port to open")
+    if not process.running:
+        raise RuntimeError(process.output)
+
+
+class Backends:
+    """One nginx that stands for any number of backends: it listens on every loopback address, each is one backend."""
+
+    def __init__(self, processes: Processes, directory: Path) -> None:
+        self._held = HeldPort("0.0.0.0")
+        (directory / "large.bin").write_bytes(os.urandom(1 << 20))
+        fields = "\n".join(f'            add_header X-Answer-{n:02} "value of answer field {n:02}";' for n in range(17))
+        config = _fill(
+            "backend.conf",
+            directory / "backend.conf",
+            directory=directory,
+            user=_USER,
+            port=self._held.number,
+            fields=fields,
+        )
+        process = processes.start(_pinned(LOAD_CORE, "nginx", "-c", config, "-e", directory / "backend-error.log"))
+        _await_port(process, self._held.number)
+
+    def addresses(self, count: int) -> list[str]:
+        """`count` backends as host:port."""
+        return [f"127.0.{1 + n // 250}.{1 + n % 250}:{self._held.number}" for n in range(count)]
+
+    def close(self) -> None:
+        self._held.close()
+
+
+class Proxy:
+    """A running proxy."""
+
+    def __init__(self, name: str, process: Process, port: HeldPort) -> None:
+        self.name = name
+        self.pid = process.pid
+        self._process = process
+        self._port = port
+        _await_port(process, port.number)
+
+    @property
+    def url(self) -> str:
+        return self._port.url
+
+    def close(self) -> None:
+        self._process.close()
+        self._port.close()
+
+
+def _nginx(processes: Processes, directory: Path, case: Case, addresses: list[str]) -> Proxy:
+    port = HeldPort()
+    log = (
+        f"access_log {directory}/nginx-access.log combined buffer=64k flush=1s;"
+        if case.access_log
+        else "access_log off;"
+    )
+    servers = "\n".join(f"        server {address};" for address in addresses)
+    config = _fill(
+        "nginx.conf",
+        directory / "nginx.conf",
+        directory=directory,
+        user=_USER,
+        port=port.number,
+        access_log=log,
+        servers=servers,
+        idle=max(64, len(addresses)),
+    )
+    argv = _pinned(PROXY_CORE, "nginx", "-c", config, "-e", directory / "nginx-error.log")
+    return Proxy("nginx", processes.start(argv), port)
+
+
+def _haproxy(processes: Processes, directory: Path, case: Case, addresses: list[str]) -> Proxy:
+    port = HeldPort()
+    servers = "\n".join(f"    server b{n} {address} pool-max-conn -1" for n, address in enumerate(addresses))
+    config = _fill(
+        "haproxy.cfg",
+        directory / "haproxy.cfg",
+        port=port.number,
+        servers=servers,
+        # HAProxy writes no files; its lines go to standard output, and that to a file.
+        log_target="log stdout format raw local0" if case.access_log else "",
+        access_log="log global\n    option httplog" if case.access_log else "",
+    )
+    # -q only silences the start; a shell would add a process, so the file is opened by `sh -c exec`.
+    argv = _pinned(PROXY_CORE, "sh", "-c", f"exec haproxy -f {config} > {directory}/haproxy-access.log")
+    return Proxy("haproxy", processes.start(argv), port)
+
+
+def _headgate(processes: Processes, directory: Path, case: Case, addresses: list[str]) -> Proxy:
+    port = HeldPort()
+    log = {"format": "text", "path": str(directory / "headgate-access.log")} if case.access_log else {"format": "off"}
+    config = {
+        "access_log": log,
+        "listeners": [{"bind": port.bind}],
+        # No active checks: the others make none in this set-up.
+        "pools": {"web": {"backends": [f"http://{address}" for address in addresses], "health": {"type": "none"}}},
+    }
+    path = directory / "headgate.json"
+    path.write_text(json.dumps(config))
+    argv = _pinned(PROXY_CORE, sys.executable, "-m", "headgate", "run", "-c", path)
+    return Proxy("headgate", processes.start(argv), port)
+
+
+def _floor(processes: Processes, directory: Path, case: Case, addresses: list[str]) -> Proxy:
+    port = HeldPort()
+    argv = _pinned(PROXY_CORE, sys.executable, "-m", "bench.floor_main", str(port.number), *addresses)
+    return Proxy("floor", processes.start(argv, cwd=Path(__file__).parents[1]), port)
+
+
+def _version(*argv: str) -> str:
+    """The version a program prints, on whichever stream; "" when it is not installed."""
+    if shutil.which(argv[0]) is None:
+        return ""
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    found = re.search(r"\d+\.\d+\S*", done.stdout + done.stderr)
+    return found[0] if found else "?"
+
+
+Start = Callable[[Processes, Path, Case, list[str]], Proxy]
+STARTERS: dict[str, Start] = {"nginx": _nginx, "haproxy": _haproxy, "headgate": _headgate, "floor": _floor}
+
+
+def versions() -> dict[str, str]:
+    """The proxies on this machine, with their versions."""
+    found = {
+        "nginx": _version("nginx", "-v"),
+        "haproxy": _version("haproxy", "-v"),
+        "headgate": _version(sys.executable, "-m", "headgate", "--version"),
+    }
+    floor_main.build()
+    return {**{name: version for name, version in found.items() if version}, "floor": "bare relay"}

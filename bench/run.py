@@ -1,0 +1,149 @@
+"""CPU per request of Headgate, nginx and HAProxy, side by side: `python -m bench.run [--quick] [--case NAME]...`
+
+Every proxy has one worker, alone on core 0; wrk and the backends share core 1. In each round every proxy has its turn,
+in an order that moves on from round to round, and ratios are taken within a round: what disturbs the machine for a
+while disturbs all of them. What is compared is processor time (user and system, of the whole process tree), because
+that is what a proxy costs; requests per second depend as much on wrk and the backends.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.e2e.harness.processes import Processes
+
+from . import cpu, load, proxies, report
+from .cases import CASES, Case
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make bench ARGS=...", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--case", action="append", choices=CASES, help="measure only this case (may be repeated)")
+    parser.add_argument("--proxy", action="append", choices=proxies.STARTERS, help="only this proxy (may be repeated)")
+    parser.add_argument("--rounds", type=int, default=7, help="turns of each (default: %(default)s)")
+    parser.add_argument("--seconds", type=int, default=3, help="length of a turn (default: %(default)s)")
+    parser.add_argument("--quick", action="store_true", help="3 rounds of 1 s: a first impression, not a result")
+    parser.add_argument("--list", action="store_true", help="show the cases and end")
+    given = parser.parse_args()
+    if given.quick:
+        given.rounds, given.seconds = 3, 1
+    return given
+
+
+def measure(case: Case, proxy: proxies.Proxy, number: int, seconds: int, script: Path | None) -> report.Measurement:
+    """One turn of one proxy: processor time before and after a load, divided by the requests answered."""
+    url = proxy.url + case.path
+    fields = [word for field in case.fields for word in ("-H", field)]
+    common = {"core": proxies.LOAD_CORE, "connections": case.connections}
+
+    def turn(length_s: int) -> load.Load:
+        return load.run(url, seconds=length_s, arguments=fields, script=script, **common)
+
+    turn(1)  # connections to the backends are there, caches are warm
+    before = cpu.seconds(proxy.pid)
+    seen = turn(seconds)
+    spent = cpu.seconds(proxy.pid) - before
+    return report.Measurement(case.name, proxy.name, number, spent / max(1, seen.requests) * 1e6, seen)
+
+
+def run_case(case: Case, names: list[str], rounds: int, seconds: int) -> list[report.Measurement]:
+    """All rounds of one case."""
+    measured: list[report.Measurement] = []
+    with tempfile.TemporaryDirectory(prefix="headgate-bench-") as name, Processes() as processes:
+        directory = Path(name)
+        backends = proxies.Backends(processes, directory)
+        addresses = backends.addresses(case.backends)
+        running = [
+            proxies.STARTERS[one](processes, directory, case, addresses)
+            for one in names
+            if one != "floor" or case.floor
+        ]
+        script = None
+        if case.upload_bytes:
+            script = directory / "upload.lua"
+            script.write_text(f'wrk.method = "POST"\nwrk.body = string.rep("x", {case.upload_bytes})\n')
+        for number in range(rounds):
+            first = number % len(running)
+            for proxy in running[first:] + running[:first]:
+                one = measure(case, proxy, number, seconds, script)
+                measured.append(one)
+                progress = f"{case.name:8} round {number + 1}/{rounds}  {proxy.name:9} {one.cpu_us:8.2f} µs/request"
+                print(f"{progress}  {one.load.per_second:9,.0f}/s  {one.load.errors} errors", file=sys.stderr)
+        for proxy in running:
+            proxy.close()
+        backends.close()
+    return measured
+
+
+def machine() -> dict[str, str]:
+    """Where this was measured."""
+    model = next(
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in line
+        ),
+        platform.machine(),
+    )
+    return {
+        "processor": model,
+        "cores": str(os.cpu_count()),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+    }
+
+
+def main() -> int:
+    given = arguments()
+    if given.list:
+        for case in CASES.values():
+            print(f"{case.name:8} {case.about}")
+        return 0
+    if len(os.sched_getaffinity(0)) < 2:
+        print("bench: two cores are needed, one for the proxy and one for the load", file=sys.stderr)
+        return 1
+    for tool in ("wrk", "taskset", "nginx"):
+        if shutil.which(tool) is None:
+            print(f"bench: {tool} is needed (the backends are an nginx), and is not installed", file=sys.stderr)
+            return 1
+    versions = proxies.versions()
+    names = [name for name in proxies.STARTERS if name in versions and (not given.proxy or name in given.proxy)]
+    cases = [CASES[name] for name in given.case or CASES]
+    measured: list[report.Measurement] = []
+    for case in cases:
+        measured += run_case(case, names, given.rounds, given.seconds)
+
+    where = machine()
+    lines = [
+        f"{where['processor']}, {where['cores']} cores, Linux {where['kernel']}, Python {where['python']}",
+        ", ".join(f"{name} {versions[name]}" for name in names),
+        f"{given.rounds} rounds of {given.seconds} s; medians, ratios within a round (95 % bootstrap interval)",
+        "",
+        report.table(measured, names),
+    ]
+    text = "\n".join(lines) + "\n"
+    print("\n" + text)
+    RESULTS.mkdir(exist_ok=True)
+    stem = RESULTS / time.strftime("%Y%m%d-%H%M%S")
+    stem.with_suffix(".md").write_text(text)
+    stem.with_suffix(".json").write_text(
+        json.dumps(
+            {"machine": where, "versions": versions, "measurements": [one.as_dict() for one in measured]}, indent=1
+        )
+    )
+    print(f"Stored as {stem}.md and .json.")
+    return 1 if any(one.load.errors for one in measured) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,153 @@
+"""Least connections: the fewest attempts in flight per weight.
+
+Up to `SCAN_LIMIT` backends are looked at one by one for each pick, which is exact. Above it the backends stand in
+buckets by load, as it was when last seen. The true counts move behind its back: sessions bound by a cookie go past
+`pick`, and other workers have attempts of their own. So a bucket is only believed after a look at `active`:
+
+- the count rose: noticed when the backend is next in the lowest bucket, and put right there;
+- the count fell: it would never be looked at. `done` tells of our own attempts that ended; for the rest each pick looks
+  at one more backend in turn, so that nothing stays unnoticed for longer than n picks.
+
+Each attempt moves its backend up once and down once at most, so a pick costs O(1) moves; a load that no backend had
+before costs one step in a heap of the loads there are, which are few.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Collection, Sequence
+from heapq import heappop, heappush
+
+from headgate.balancing.base import Backend, Context, Outcome, Request, rotated, usable
+
+# The scan costs about 70 ns a backend and the buckets about 0.5 µs at any size, so they meet here.
+SCAN_LIMIT = 8
+
+
+class _Place:
+    """A backend and what is believed of it."""
+
+    __slots__ = ("after", "backend", "count", "weight")
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+        self.weight = backend.weight
+        self.count = backend.active + 1  # attempts in flight if the next one came here
+        self.after: list[_Place] = []  # the order of the scan that follows a pick of this one
+
+
+class _Buckets:
+    """Places by load, in each bucket the one that waited longest first."""
+
+    __slots__ = ("_buckets", "_loads")
+
+    def __init__(self, places: Sequence[_Place]) -> None:
+        self._buckets: dict[float, OrderedDict[_Place, None]] = {}
+        self._loads: list[float] = []  # a heap; a load whose bucket ran empty is taken out when it comes to the top
+        for place in places:
+            self.add(place)
+
+    def add(self, place: _Place) -> None:
+        load = place.count / place.weight
+        bucket = self._buckets.get(load)
+        if bucket is None:
+            bucket = self._buckets[load] = OrderedDict()
+            heappush(self._loads, load)
+        bucket[place] = None
+
+    def remove(self, place: _Place) -> None:
+        del self._buckets[place.count / place.weight][place]
+
+    def move(self, place: _Place, count: int) -> None:
+        self.remove(place)
+        place.count = count
+        self.add(place)
+
+    def lowest(self) -> _Place | None:
+        """The place of lowest load, after a look at its true count; it goes to the end of its bucket."""
+        loads = self._loads
+        while loads:
+            bucket = self._buckets[loads[0]]
+            for place in bucket:
+                count = place.backend.active + 1
+                if count <= place.count:
+                    bucket.move_to_end(place)
+                    return place
+                break
+            else:
+                del self._buckets[heappop(loads)]
+                continue
+            self.move(place, count)
+        return None
+
+    def ranking(self) -> list[_Place]:
+        return [place for load in sorted(self._buckets) for place in self._buckets[load]]
+
+
+class LeastConnections:
+    """Lowest (active + 1) / weight; on a tie the one that waited longest."""
+
+    def __init__(self, context: Context | None = None) -> None:
+        self._places: list[_Place] = []
+        self._place: dict[Backend, _Place] = {}
+        self._scan: list[_Place] = []  # in the order in which ties are decided
+        self._buckets: _Buckets | None = None
+        self._looked = 0
+
+    def update(self, backends: Sequence[Backend]) -> None:
+        order = usable(backends)
+        ranking = self._scan if self._buckets is None else self._buckets.ranking()
+        first = rotated(order, [place.backend for place in ranking], 0)
+        self._places = places = [_Place(backend) for backend in order]
+        self._place = {place.backend: place for place in places}
+        self._scan = places[first:] + places[:first]
+        self._looked = 0
+        self._buckets = None
+        if len(places) > SCAN_LIMIT:
+            self._buckets = _Buckets(self._scan)
+        else:
+            for index, place in enumerate(places):
+                place.after = places[index + 1 :] + places[: index + 1]
+
+    def pick(self, request: Request, tried: Collection[Backend]) -> Backend | None:
+        if self._buckets is not None:
+            return self._pick_from(self._buckets, tried)
+        best: _Place | None = None
+        lowest = 0.0
+        for place in self._scan:
+            backend = place.backend
+            if tried and backend in tried:
+                continue
+            load = (backend.active + 1) / place.weight
+            if best is None or load < lowest:
+                best = place
+                lowest = load
+        if best is None:
+            return None
+        self._scan = best.after
+        return best.backend
+
+    def done(self, backend: Backend, outcome: Outcome) -> None:
+        if self._buckets is not None:
+            place = self._place.get(backend)
+            # It may have left the set while the attempt was under way.
+            if place is not None and (count := backend.active + 1) < place.count:
+                self._buckets.move(place, count)
+
+    def _pick_from(self, buckets: _Buckets, tried: Collection[Backend]) -> Backend | None:
+        places = self._places
+        place = places[self._looked]
+        self._looked = (self._looked + 1) % len(places)
+        count = place.backend.active + 1
+        if count < place.count:
+            buckets.move(place, count)
+        if not tried:
+            chosen = buckets.lowest()
+        else:
+            aside = [self._place[backend] for backend in set(tried) if backend in self._place]
+            for place in aside:
+                buckets.remove(place)
+            chosen = buckets.lowest()
+            for place in aside:
+                buckets.add(place)
+        return None if chosen is None else chosen.backend

@@ -1,0 +1,67 @@
+"""Power of two choices: draw two, take the less loaded (Mitzenmacher 2001)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from headgate.balancing.base import Backend, Context, Request, usable
+from headgate.balancing.weighted_random import lots
+
+# Both draws fall on the same backend this often in a row only where one has nearly all the weight.
+DRAWS = 4
+
+
+class PowerOfTwoChoices:
+    """Two distinct backends, drawn in proportion to weight; the one with fewer attempts in flight per weight wins.
+
+    Nearly as even as the least loaded of all, but it does not need to look at all, and workers or balancers that see
+    the same figures do not all run to the same backend. On a tie the first drawn wins, so idle backends are used in
+    proportion to weight. Of two backends both are always compared, since the draws are distinct. O(1).
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._draw = context.random.random
+        self._backends: list[Backend] = []
+        self._lots: list[Backend] = []
+        self._equal = True
+
+    def update(self, backends: Sequence[Backend]) -> None:
+        self._backends = usable(backends)
+        self._lots = lots(self._backends)
+        self._equal = len(self._lots) == len(self._backends)
+
+    def pick(self, request: Request, tried: Collection[Backend]) -> Backend | None:
+        if tried:
+            return self._pick_untried(request, tried)
+        chances = self._lots
+        n = len(chances)
+        if n < 2:
+            return chances[0] if n else None
+        draw = self._draw
+        i = int(draw() * n)
+        first = chances[i]
+        if self._equal:
+            j = int(draw() * (n - 1))
+            second = chances[j if j < i else j + 1]
+            return first if first.active <= second.active else second
+        second = chances[int(draw() * n)]
+        if second is first:
+            second = self._another(first)
+        return first if first.active * second.weight <= second.active * first.weight else second
+
+    def _another(self, first: Backend) -> Backend:
+        """Any but `first`, in proportion to weight."""
+        chances = self._lots
+        for _ in range(DRAWS):
+            second = chances[int(self._draw() * len(chances))]
+            if second is not first:
+                return second
+        others = [backend for backend in chances if backend is not first]
+        return others[int(self._draw() * len(others))]
+
+    def _pick_untried(self, request: Request, tried: Collection[Backend]) -> Backend | None:
+        """A retry: rare enough to list what is left, which keeps the rule the same as for a first attempt."""
+        left = PowerOfTwoChoices(self._context)
+        left.update([backend for backend in self._backends if backend not in tried])
+        return left.pick(request, ())

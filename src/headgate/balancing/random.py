@@ -1,0 +1,39 @@
+"""Random: each equally likely."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from headgate.balancing.base import Backend, Context, Request, usable
+
+# With k of n tried a draw misses with k/n; after so many misses, what is left is better listed than drawn for.
+DRAWS = 8
+
+
+class Random:
+    """Any backend, each equally likely; weights are not looked at (`weighted_random` does). O(1)."""
+
+    def __init__(self, context: Context) -> None:
+        self._draw = context.random.random
+        self._lots: list[Backend] = []
+
+    def update(self, backends: Sequence[Backend]) -> None:
+        self._lots = usable(backends)
+
+    def pick(self, request: Request, tried: Collection[Backend]) -> Backend | None:
+        lots = self._lots
+        if not lots:
+            return None
+        backend = lots[int(self._draw() * len(lots))]
+        if tried and backend in tried:
+            return self._pick_untried(tried)
+        return backend
+
+    def _pick_untried(self, tried: Collection[Backend]) -> Backend | None:
+        lots = self._lots
+        for _ in range(DRAWS):
+            backend = lots[int(self._draw() * len(lots))]
+            if backend not in tried:
+                return backend
+        left = [backend for backend in lots if backend not in tried]
+        return left[int(self._draw() * len(left))] if left else None

@@ -1,0 +1,45 @@
+"""Round robin: each in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from headgate.balancing.base import Backend, Context, Request, rotated, usable
+
+
+class RoundRobin:
+    """Each backend in turn, in configuration order; weights are not looked at. O(1).
+
+    Also the fallback of every pool, so it takes nothing but the set: no clock, no random source.
+    """
+
+    def __init__(self, context: Context | None = None) -> None:
+        self._order: list[Backend] = []
+        self._next = 0
+
+    def update(self, backends: Sequence[Backend]) -> None:
+        order = usable(backends)
+        self._next = rotated(order, self._order, self._next)
+        self._order = order
+
+    def pick(self, request: Request, tried: Collection[Backend]) -> Backend | None:
+        order = self._order
+        index = self._next
+        if index >= len(order):
+            if not order:
+                return None
+            index = 0
+        self._next = index + 1
+        backend = order[index]
+        if tried and backend in tried:
+            return self._skip(tried)
+        return backend
+
+    def _skip(self, tried: Collection[Backend]) -> Backend | None:
+        order = self._order
+        for _ in range(len(order)):
+            index = self._next % len(order)
+            self._next = index + 1
+            if order[index] not in tried:
+                return order[index]
+        return None

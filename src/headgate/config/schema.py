@@ -1,0 +1,512 @@
+"""The schema: every key a configuration may have, its type, its default and the reason for that default.
+
+TOML, JSON, YAML, the flags of `headgate proxy` and the Python API all become a `Config`, which is what the supervisor
+runs from and what it sends to its workers (as msgpack, so every type here survives that). The annotations say how a raw
+value is read (`values.py`); the text below each field is printed in docs/configuration.md (`reference.py`).
+
+Units: durations are seconds (float), sizes are bytes (int). 0 means "off" where a limit may be off. Objects are
+frozen: to change one, make another with `msgspec.structs.replace`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Literal
+
+import msgspec
+from msgspec.structs import force_setattr
+
+from headgate.config.addresses import BackendUrl, Bind, ReadBind, ReadBindText, ReadUrl
+from headgate.config.hosts import Authority, HostPattern, Network
+from headgate.config.values import (
+    Duration,
+    FieldName,
+    FieldValue,
+    Name,
+    Path,
+    Share,
+    Size,
+    StatusRange,
+    Text,
+    Token,
+    UpgradeToken,
+    Whole,
+    WorkerCount,
+    Wrong,
+    quoted,
+)
+from headgate.errors import MEANING, Kind
+
+FALSE_IS_NONE = "false turns it off"
+"""Marks, in an annotation, that `false` is allowed and means None."""
+
+Seconds = Annotated[float, Duration()]
+SecondsOrOff = Annotated[float, Duration(off=True)]
+AbsolutePath = Annotated[str | None, Path(), FALSE_IS_NONE]
+
+
+class Struct(msgspec.Struct, frozen=True, kw_only=True):
+    """The base of every table. `expand`, where a table has it, turns shorthands into a raw table."""
+
+    EXPECTS: ClassVar[str] = "a table"
+    """Completes "expected …"."""
+
+
+class AccessLog(Struct, frozen=True, kw_only=True):
+    """One line for every request."""
+
+    format: Literal["text", "json", "off"] = "text"
+    """"text" is made for eyes and grep, "json" for programs. On by default: a load balancer that says nothing about its
+    requests leaves its operator blind, and a line costs little (lines are formatted in C and written in batches)."""
+    path: Annotated[str, Text()] = "-"
+    """A file, or "-" for standard output, where containers and systemd expect it."""
+
+
+class Supervisor(Struct, frozen=True, kw_only=True):
+    """The process that owns sockets, checks and workers."""
+
+    drain: Seconds = 30.0
+    """How long requests in flight may take to finish after SIGTERM. 30 s is what Kubernetes and most deploy tools
+    wait before they kill."""
+
+
+class ListenerTimeouts(Struct, frozen=True, kw_only=True):
+    """What a client may take its time over."""
+
+    client_header: Seconds = 10.0
+    """From the first byte of a request to the end of its head. A head is a few packets: a client that needs longer is
+    on a dead link or holds connections open on purpose (slowloris)."""
+    client_body: Seconds = 60.0
+    """Between two reads of a request body. Counted from byte to byte, so that a large upload over a slow line
+    passes."""
+    client_idle: Seconds = 75.0
+    """Between two requests on one connection. nginx's value: longer than browsers wait between page loads, shorter
+    than the patience of most NAT tables."""
+    client_write: Seconds = 60.0
+    """Between two writes that the client's side accepts. A reader that takes nothing for a minute is gone."""
+
+
+class ListenerLimits(Struct, frozen=True, kw_only=True):
+    """What a client may send."""
+
+    head: Annotated[int, Size(lowest=2**10, highest=2**20)] = 32 * 2**10
+    """A whole request head. Four times what browsers send with many cookies, and what most backends accept at most
+    (431 beyond)."""
+    headers: Annotated[int, Whole(1, 10_000)] = 100
+    """Header fields in a request. Apache's value (431 beyond)."""
+    request_line: Annotated[int, Size(lowest=256, highest=2**20)] = 16 * 2**10
+    """The request line. Twice the 8,000 bytes that RFC 9112 section 3 asks for, and half of `head`, so that a long URL
+    leaves room for fields (414 beyond)."""
+    body: Annotated[int, Size(off=True)] = 0
+    """A request body (413 beyond). Off: bodies are streamed and cost no memory here, and what is too large is for the
+    application to say."""
+
+
+class Listener(Struct, frozen=True, kw_only=True):
+    """An address where clients are accepted."""
+
+    bind: Annotated[Bind, ReadBind()]
+    """ "127.0.0.1:8080", "[::1]:8080", "unix:/run/hg.sock", or ":8080" for every address of the machine, IPv4 and
+    IPv6. Port 0 lets the kernel choose."""
+    status_path: AbsolutePath = None
+    """Where this listener answers with the state of all backends, as JSON; to those in `status_allow` only. Off,
+    since it takes a path away from the application."""
+    status_allow: tuple[Annotated[str, Network()], ...] = ("127.0.0.0/8", "::1")
+    """Networks whose clients may see `status_path`; all others get 404. Loopback: the page names inner addresses.
+    "unix" allows peers on a unix socket, and is not a default because such a peer is often a proxy with the whole
+    world behind."""
+    ready_path: AbsolutePath = None
+    """Where this listener answers 200 while it takes traffic and 503 before and after, for balancers in front. Off,
+    since it takes a path away from the application."""
+    trusted_proxies: tuple[Annotated[str, Network()], ...] = ()
+    """Networks whose X-Forwarded-* and Forwarded fields are believed ("unix" for peers on a unix socket). Nobody:
+    whoever may set them may claim to be anybody."""
+    via: Annotated[str | None, Token("a name for Via", off=True), FALSE_IS_NONE] = "headgate"
+    """The name this listener adds to the Via field, or false for none. On, because RFC 9110 section 7.6.3 asks it of
+    every proxy, and it makes loops visible."""
+    allow_half_close: bool = False
+    """Does a client that shuts down its sending side still want its answer? Most such clients are gone, and the work
+    for them is wasted, so no (the attempt is cancelled, and logged as 499)."""
+    max_connections: Annotated[int, Whole(1, 10**7, off=True)] = 0
+    """Open client connections, in each worker; more are closed at once. Off: the limit on open files bounds them, and
+    accepting pauses there."""
+    max_connections_per_client: Annotated[int, Whole(1, 10**7, off=True)] = 0
+    """Open connections from one client address, in each worker. Off: a company or a mobile network may be one
+    address."""
+    timeouts: ListenerTimeouts = ListenerTimeouts()
+    """What a client may take its time over."""
+    limits: ListenerLimits = ListenerLimits()
+    """What a client may send."""
+
+
+class PoolTimeouts(Struct, frozen=True, kw_only=True):
+    """How long a backend may take."""
+
+    connect: Seconds = 3.0
+    """To accept a connection. Long enough for one lost SYN, which is sent again after 1 s; short enough to try
+    another backend while the client still waits."""
+    first_byte: SecondsOrOff = 60.0
+    """From the request being sent to the first byte of the answer. nginx's value; the slowest reports of most
+    applications pass."""
+    body_idle: SecondsOrOff = 300.0
+    """Between two reads of an answer's body. Five minutes: event streams send a comment every 15 to 60 s, and some
+    forget to."""
+    keepalive: Seconds = 60.0
+    """How long an unused connection is kept. Servers close theirs after 5 to 75 s; the engine learns a shorter time
+    from each."""
+    request: SecondsOrOff = 0.0
+    """For a whole exchange, its retries included. Off: any value would cut event streams and large downloads."""
+    tunnel_idle: SecondsOrOff = 300.0
+    """With no byte either way after an upgrade. Five minutes: WebSocket libraries ping every 20 to 60 s."""
+
+
+class RouteTimeouts(Struct, frozen=True, kw_only=True):
+    """The pool's timeouts, for this route only. What is not given is the pool's."""
+
+    first_byte: Annotated[float | None, Duration(off=True)] = None
+    """As in the pool. Not set: the pool's."""
+    body_idle: Annotated[float | None, Duration(off=True)] = None
+    """As in the pool. Not set: the pool's."""
+    request: Annotated[float | None, Duration(off=True)] = None
+    """As in the pool. Not set: the pool's."""
+    tunnel_idle: Annotated[float | None, Duration(off=True)] = None
+    """As in the pool. Not set: the pool's."""
+
+    def over(self, pool: PoolTimeouts) -> PoolTimeouts:
+        """The timeouts that hold for a request on this route."""
+        given = {name: value for name, value in msgspec.structs.asdict(self).items() if value is not None}
+        return msgspec.structs.replace(pool, **given) if given else pool
+
+
+class RouteLimits(Struct, frozen=True, kw_only=True):
+    """The listener's limits, for this route only. What is not given is the listener's."""
+
+    body: Annotated[int | None, Size(off=True)] = None
+    """As in the listener. Not set: the listener's."""
+
+
+class Route(Struct, frozen=True, kw_only=True):
+    """Which requests go to which pool. An exact host comes before "*.example", and that before none; then the longest
+    prefix wins."""
+
+    pool: Annotated[str, Name("the name of a pool")]
+    """Where matching requests go."""
+    listener: Annotated[str | None, ReadBindText()] = None
+    """The `bind` of the one listener this route belongs to. Not set: all of them, since most have one."""
+    host: Annotated[str | None, HostPattern()] = None
+    """"shop.example", or "*.example" for every name below it; without port, in any case. Not set: every host."""
+    path_prefix: Annotated[str, Path()] = "/"
+    """Whole segments: "/api" matches /api and /api/x, not /apix. "/" matches every path."""
+    upgrade: tuple[Annotated[str, UpgradeToken()], ...] = ("websocket",)
+    """Protocols that a client may switch to (the Upgrade field); [] for none. WebSocket, because it is what
+    applications use; others are a door that should be opened knowingly."""
+    timeouts: RouteTimeouts = RouteTimeouts()
+    """Instead of the pool's."""
+    limits: RouteLimits = RouteLimits()
+    """Instead of the listener's."""
+
+
+class Backend(Struct, frozen=True, kw_only=True):
+    """A server. A plain string stands for a table with only a url."""
+
+    EXPECTS: ClassVar[str] = "a URL or a table"
+
+    url: Annotated[BackendUrl, ReadUrl()]
+    """ "http://host:port" (port 80 where none is given) or "unix:/run/app.sock". A name that does not resolve yet is
+    looked up again while running."""
+    weight: Annotated[int, Whole(0, 256)] = 1
+    """Its share against the others of the pool; "round_robin" and "random" give all the same and look only whether it
+    is 0. 0: sessions bound to it only, nothing new."""
+    name: Annotated[str, Name()] = ""
+    """How logs, the status page and sticky cookies call it; one name once in a pool. Not set: its url."""
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            force_setattr(self, "name", self.url.text)
+
+    @staticmethod
+    def expand(raw: object) -> object:
+        """A plain string stands for a table with only a url."""
+        return {"url": raw} if isinstance(raw, str) else raw
+
+
+class Strategy(Struct, frozen=True, kw_only=True):
+    """How a backend is picked. A plain string stands for a table with only a name."""
+
+    EXPECTS: ClassVar[str] = "the name of a strategy or a table"
+
+    name: Annotated[str, Text("the name of a strategy")]
+    """A built-in one, one that a package registered as `headgate.strategies` entry point, or a class of your own as
+    "package.module:Class"."""
+    options: dict[str, Any] = {}
+    """All other keys of the table; they are passed to the class as keyword arguments."""
+
+    @staticmethod
+    def expand(raw: object) -> object:
+        """A plain string stands for a table with only a name; keys other than `name` are options."""
+        if isinstance(raw, str):
+            return {"name": raw}
+        if isinstance(raw, dict) and isinstance(raw.get("options", {}), dict):
+            options = {key: value for key, value in raw.items() if key not in ("name", "options")}
+            rest = {key: value for key, value in raw.items() if key == "name"}
+            return {**rest, "options": {**raw.get("options", {}), **options}}
+        return raw
+
+
+class Sticky(Struct, frozen=True, kw_only=True):
+    """A cookie keeps a client on its backend. "cookie" stands for a table with the defaults."""
+
+    EXPECTS: ClassVar[str] = '"cookie" or a table'
+
+    name: Annotated[str, Token("a cookie name")] = ""
+    """The cookie's name. Not set: "headgate_" and the pool's name, so that two pools on one host do not overwrite
+    each other's."""
+    secret: Annotated[str, Text()] = ""
+    """Signs the cookie; at least 16 characters. Not set: a random one, kept in a file that survives restarts. Give
+    one where several machines balance the same pool."""
+    secure: bool = False
+    """Should browsers send it over https only? No, since this version's listeners speak plain HTTP."""
+    same_site: Literal["lax", "strict", "none"] = "lax"
+    """The cookie's SameSite. "lax" is what browsers take when nothing is said, and links from other sites keep their
+    backend."""
+    ttl: Annotated[float, Duration(off=True, lowest_s=1.0, highest_s=400 * 86400.0)] = 0.0
+    """How long the browser keeps it. Off: until it is closed, which is how long most sessions live. At most 400 days,
+    where browsers cut it."""
+
+    @staticmethod
+    def expand(raw: object) -> object:
+        """ "cookie" stands for a table with the defaults."""
+        if isinstance(raw, str):
+            if raw != "cookie":
+                raise Wrong(f"unknown stickiness {quoted(raw)}", 'did you mean "cookie"?')
+            return {}
+        return raw
+
+    def __repr__(self) -> str:
+        """Without the secret, since configurations end up in logs and bug reports."""
+        shown = msgspec.structs.asdict(self) | {"secret": "***" if self.secret else ""}
+        return f"Sticky({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+
+
+HTTP_CHECK_KEYS = ("path", "method", "statuses", "headers", "host")
+_HEALTH_TIMEOUT_S = 2.0
+
+
+class Health(Struct, frozen=True, kw_only=True):
+    """The active check: backends are asked beside the traffic. No table means type "tcp"."""
+
+    type: Literal["tcp", "http", "none"] = "tcp"
+    """ "tcp" connects; "http" sends a request and looks at the status; "none" asks nothing and believes live traffic
+    only. "tcp" suits every backend. Where a path, method, statuses, headers or host is given, "http" is the
+    default."""
+    path: Annotated[str, Path(query=True)] = "/"
+    """What an http check asks for. Every server has one."""
+    port: Annotated[int | None, Whole(1, 65535)] = None
+    """Another port to check than the backend's own. Not set: its own, since that is what must work."""
+    method: Literal["GET", "HEAD", "OPTIONS"] = "GET"
+    """Of an http check. GET, because every health endpoint answers it."""
+    statuses: tuple[Annotated[tuple[int, int], StatusRange()], ...] = ((200, 200),)
+    """Answers that pass: statuses and ranges such as "200-299". Only 200: a redirect to a login page is not health."""
+    interval: Seconds = 5.0
+    """From one check of a backend to the next. With `fall` = 3 a silent failure is seen within 15 s; failures in
+    traffic are seen at once."""
+    timeout: Seconds = _HEALTH_TIMEOUT_S
+    """For a whole check; not longer than the interval. A backend that needs 2 s to say it is well is not. With a
+    shorter interval, the interval is the default."""
+    fall: Annotated[int, Whole(1, 100)] = 3
+    """Failed checks in a row that take a backend out. One lost packet is no reason."""
+    rise: Annotated[int, Whole(1, 100)] = 2
+    """Passed checks in a row that let it back in. One good answer during a crash loop is no reason either."""
+    headers: dict[Annotated[str, FieldName()], Annotated[str, FieldValue()]] = {}
+    """Further fields of an http check."""
+    host: Annotated[str | None, Authority()] = None
+    """The Host field of an http check. Not set: the backend's own address."""
+
+    @staticmethod
+    def expand(raw: object) -> object:
+        """Chooses the defaults that depend on other keys: `type` and `timeout`. false stands for type "none"."""
+        if raw is False:
+            return {"type": "none"}
+        if not isinstance(raw, dict):
+            return raw
+        table = dict(raw)
+        if "type" not in table and any(key in table for key in HTTP_CHECK_KEYS):
+            table["type"] = "http"
+        if "timeout" not in table and "interval" in table:
+            try:
+                interval_s = Duration()(table["interval"])
+            except Wrong:
+                return table  # reported where `interval` is read
+            table["timeout"] = min(_HEALTH_TIMEOUT_S, interval_s)
+        return table
+
+    def accepts(self, status: int) -> bool:
+        """Does this status pass the check?"""
+        return any(first <= status <= last for first, last in self.statuses)
+
+
+class Breaker(Struct, frozen=True, kw_only=True):
+    """Live traffic takes failing backends out: closed, open, half-open. `breaker = false` turns it off."""
+
+    failure_threshold: Annotated[int, Whole(1, 10_000)] = 5
+    """Failures in a row that open it. Envoy's value: five in a row are hardly chance."""
+    failure_rate: Annotated[float | None, Share(), FALSE_IS_NONE] = 0.5
+    """Share of failed requests that opens it, once there were ten in the window; false for never. Half: a backend
+    that fails every second request is worth less than none."""
+    window: Seconds = 10.0
+    """What the rate is taken over. Long enough to see ten requests at 1 a second, short enough to forget."""
+    recovery: Seconds = 10.0
+    """How long it stays open the first time; doubles each time it opens again. About what a process takes to
+    restart."""
+    recovery_max: Seconds = 300.0
+    """The longest it stays open. Five minutes, so that a repaired backend is found without help."""
+    success_threshold: Annotated[int, Whole(1, 100)] = 2
+    """Requests in a row that must succeed while half-open to close it. Two, as with `rise`: one may be luck."""
+
+
+_RETRY_KINDS = (Kind.RESET, Kind.FIRST_BYTE_TIMEOUT, Kind.BAD_HEAD)
+RETRY_WORDS = tuple(MEANING[kind].word for kind in _RETRY_KINDS)
+
+
+class ReadCondition:
+    """Reader of one entry of `retry.on`: a word, or a status the backend answers."""
+
+    expects = ", ".join(f'"{word}"' for word in RETRY_WORDS) + " or a status from 400 to 599"
+
+    def __call__(self, raw: object) -> str | int:
+        if isinstance(raw, str) and raw in RETRY_WORDS:
+            return raw
+        if isinstance(raw, int) and not isinstance(raw, bool) and 400 <= raw <= 599:
+            return raw
+        if isinstance(raw, str) and raw.startswith("connect"):
+            raise Wrong("connect failures are always tried elsewhere, nothing was sent", "leave it out")
+        raise Wrong(f"expected {self.expects}, got {quoted(raw) if isinstance(raw, str) else raw}")
+
+
+class Retry(Struct, frozen=True, kw_only=True):
+    """A request that failed is tried on another backend, never on one already tried. Connect failures always are, and
+    do not count."""
+
+    retries: Annotated[int, Whole(0, 10)] = 2
+    """Further attempts after the first. Two: with three attempts, one backend in ten broken costs one request in a
+    thousand."""
+    on: tuple[Annotated[str | int, ReadCondition()], ...] = (*RETRY_WORDS, 502, 503, 504)
+    """What is tried again, for idempotent requests only (RFC 9110 section 9.2.2). These say that the backend, not the
+    request, is at fault; a 500 may be the request's."""
+
+    def kinds(self) -> frozenset[Kind]:
+        """The failures in `on`."""
+        return frozenset(kind for kind in _RETRY_KINDS if MEANING[kind].word in self.on)
+
+    def statuses(self) -> frozenset[int]:
+        """The statuses in `on`."""
+        return frozenset(status for status in self.on if isinstance(status, int))
+
+
+class ReadPoolHost:
+    """Reader of a pool's `host`."""
+
+    expects = '"client", "backend" or a host name'
+
+    def __call__(self, raw: object) -> str:
+        return raw if raw in ("client", "backend") and isinstance(raw, str) else Authority(self.expects)(raw)
+
+
+class Pool(Struct, frozen=True, kw_only=True):
+    """Backends that serve the same thing, and how one of them is picked."""
+
+    backends: tuple[Backend, ...]
+    """The servers: URLs, or tables where one needs a weight or a name."""
+    strategy: Strategy = Strategy(name="round_robin")
+    """How a backend is picked. Round robin: what everybody expects of a load balancer, and right for equal backends;
+    "p2c" is better where requests or backends differ."""
+    sticky: Annotated[Sticky | None, FALSE_IS_NONE] = None
+    """ "cookie" keeps a client on its backend. Off: applications that keep their state elsewhere balance better
+    without."""
+    host: Annotated[str, ReadPoolHost()] = "client"
+    """The Host field backends see: "client" passes on what the client sent, "backend" sends the backend's own
+    address, anything else is sent as it is. The client's, because applications build links from it."""
+    keepalive: Annotated[int, Whole(1, 100_000, off=True)] = 256
+    """Unused connections kept open to each backend, in each worker; false for none. 256: a steady load then never
+    connects anew, and after a burst the rest does not hold on to backend threads and descriptors."""
+    panic: Annotated[float | None, Share(), FALSE_IS_NONE] = 0.5
+    """When less than this share of the pool is routable, ejected backends are used again; false for never. Half: when
+    most of a pool looks broken, the cause is rarely the backends, and the rest would not bear the load."""
+    health: Health = Health()
+    """The active check; false stands for type "none"."""
+    breaker: Annotated[Breaker | None, FALSE_IS_NONE] = Breaker()
+    """What failing traffic does to a backend. On: checks see a dead process, only traffic sees a broken one."""
+    retry: Retry = Retry()
+    """What becomes of a request that failed."""
+    timeouts: PoolTimeouts = PoolTimeouts()
+    """How long a backend may take."""
+
+
+class Config(Struct, frozen=True, kw_only=True):
+    """A whole configuration."""
+
+    workers: Annotated[int | Literal["auto"], WorkerCount()] = 1
+    """Processes that carry traffic; "auto" is one for each core this process may use. One: it carries tens of
+    thousands of requests a second, and leaves the other cores to the applications beside it."""
+    access_log: AccessLog = AccessLog()
+    """One line for every request."""
+    supervisor: Supervisor = Supervisor()
+    """The process that owns sockets, checks and workers."""
+    listeners: tuple[Listener, ...] = ()
+    """Where clients are accepted; at least one."""
+    routes: tuple[Route, ...] = ()
+    """Optional while there is one pool: then every request goes there."""
+    pools: dict[str, Pool] = {}
+    """What requests are balanced over; at least one."""
+
+    def __post_init__(self) -> None:
+        # Whoever reads a Config finds a route to its only pool, and a cookie name in every pool.
+        if not self.routes and len(self.pools) == 1:
+            force_setattr(self, "routes", (Route(pool=next(iter(self.pools))),))
+        named = {name: _with_cookie_name(name, pool) for name, pool in self.pools.items()}
+        if any(named[name] is not pool for name, pool in self.pools.items()):
+            force_setattr(self, "pools", named)
+
+    @staticmethod
+    def from_dict(tree: Mapping[str, Any]) -> Config:
+        """Checks a tree of plain Python values with the keys of a configuration file; raises `ConfigError`.
+
+        `${ENV}` is not expanded: a program has its own ways to the environment.
+        """
+        from headgate.config.validate import validate
+
+        return validate(dict(tree))
+
+    @staticmethod
+    def from_simple(
+        to: Sequence[str | Mapping[str, Any]],
+        *,
+        listen: str | Sequence[str] = "127.0.0.1:8080",
+        **options: Any,
+    ) -> Config:
+        """One pool called "web" from few words: what `headgate proxy` runs; raises `ConfigError`. See
+        `simple.simple_tree`."""
+        from headgate.config.simple import simple_tree
+        from headgate.config.validate import validate
+
+        return validate(simple_tree(to, listen=listen, **options))
+
+
+def _with_cookie_name(name: str, pool: Pool) -> Pool:
+    if pool.sticky is None or pool.sticky.name:
+        return pool
+    sticky = msgspec.structs.replace(pool.sticky, name=f"headgate_{name}")
+    return msgspec.structs.replace(pool, sticky=sticky)
+
+
+NOT_YET: dict[type[Struct], tuple[str, ...]] = {
+    Config: ("admin",),
+    AccessLog: ("fields", "sample"),
+    Supervisor: ("upgrade_socket",),
+    Listener: ("proxy_protocol", "tls"),
+    Backend: ("priority", "max_connections", "max_requests"),
+    Pool: ("fallback", "slow_start", "queue", "limits", "tls"),
+    PoolTimeouts: ("queue",),
+    Retry: ("budget", "reserve", "hedge_after"),
+}
+"""Keys that have a meaning and no implementation yet: an error, since nothing that is configured may be ignored."""

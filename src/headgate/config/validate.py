@@ -1,0 +1,221 @@
+"""From a raw tree to a `Config`, or to every mistake in it at once.
+
+The walker reads each key by itself; the checks here are about keys that must agree with each other. A check is left out
+where one of its keys is wrong already: its default would stand in, and the complaint would make no sense.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+
+from headgate.balancing import registry
+from headgate.config.addresses import Bind
+from headgate.config.environment import expand_tree
+from headgate.config.problems import Key, Problems, did_you_mean
+from headgate.config.schema import HTTP_CHECK_KEYS, Config, Health, Listener, Pool, Route, Strategy
+from headgate.config.values import format_duration, quoted
+from headgate.config.walk import INVALID, Walker
+
+_NOT_YET = ("least_time", "peak_ewma", "ring_hash", "maglev", "bounded_hash", "prequal", "random_subset")
+# 16 characters are 64 bits even in hexadecimal: nobody guesses that over a network.
+_SECRET_LENGTH = 16
+
+
+def validate(
+    tree: object,
+    *,
+    file: str = "",
+    line_of: Callable[[Key], int | None] | None = None,
+    environ: Mapping[str, str] | None = None,
+    label: Callable[[Key], str] | None = None,
+) -> Config:
+    """Makes a `Config` of a raw tree, or raises `ConfigError` with all mistakes.
+
+    `line_of` finds the line of a key in `file`; `environ` expands `${NAME}` (None: nothing is expanded); `label`
+    renders a key in messages, for trees that were not written by hand.
+    """
+    problems = Problems(file, line_of, label)
+    if environ is not None:
+        tree = expand_tree(tree, environ, problems)
+    walker = Walker(problems)
+    config = walker.table(Config, tree, ())
+    if config is not INVALID:
+        _Checks(config, tree, walker, problems).run()
+    if problems:
+        raise problems.error()
+    assert isinstance(config, Config)
+    return config
+
+
+class _Checks:
+    """What concerns several keys."""
+
+    def __init__(self, config: Config, tree: object, walker: Walker, problems: Problems) -> None:
+        self._config = config
+        self._tree = tree
+        self._where = walker.where
+        self._problems = problems
+
+    def run(self) -> None:
+        self._listeners()
+        self._pools()
+        self._routes()
+
+    def _given(self, key: Key) -> object:
+        """The raw value at a key; None where there is none."""
+        value: object = self._tree
+        for part in key:
+            if isinstance(value, dict) and isinstance(part, str):
+                value = value.get(part)
+            elif isinstance(value, list) and isinstance(part, int):
+                value = value[part]
+            else:
+                return None
+        return value
+
+    # --- listeners ---------------------------------------------------------------------------------------------------
+
+    def _listeners(self) -> None:
+        listeners = self._config.listeners
+        if not listeners and not self._problems.touches(("listeners",)):
+            self._problems.add(
+                ("listeners",), "no listener: nothing would be served", 'add [[listeners]] with bind = ":8080"'
+            )
+        seen: dict[tuple[int, str], list[Bind]] = {}
+        for listener in listeners:
+            key = self._where(listener)
+            rivals = seen.setdefault((listener.bind.port, listener.bind.path), [])
+            for other in rivals:
+                if listener.bind == other:
+                    self._problems.add((*key, "bind"), f"{quoted(other.text)} is bound twice")
+                    break
+                if listener.bind.overlaps(other):
+                    message = (
+                        f"{quoted(listener.bind.text)} overlaps {quoted(other.text)}: one port cannot be bound for both"
+                    )
+                    self._problems.add((*key, "bind"), message)
+                    break
+            rivals.append(listener.bind)
+            self._own_paths(listener, key)
+
+    def _own_paths(self, listener: Listener, key: Key) -> None:
+        if listener.status_path is not None and listener.status_path == listener.ready_path:
+            self._problems.add((*key, "ready_path"), "is the same as status_path")
+
+    # --- pools -------------------------------------------------------------------------------------------------------
+
+    def _pools(self) -> None:
+        pools = self._config.pools
+        if not pools and not self._problems.touches(("pools",)):
+            hint = 'add [pools.web] with backends = ["http://127.0.0.1:9001"]'
+            self._problems.add(("pools",), "no pool: there is nothing to balance over", hint)
+        for name, pool in pools.items():
+            key: Key = ("pools", name)
+            # Pool names become metric labels, parts of cookie names and of URLs in the admin API.
+            if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", name) is None:
+                message = f"{quoted(name)} cannot name a pool"
+                self._problems.add(key, message, "letters, digits, _, - and ., at most 64, the first a letter or digit")
+            self._backends(pool, key)
+            self._strategy(pool.strategy, (*key, "strategy"))
+            self._sticky(pool, (*key, "sticky"))
+            self._health(pool.health, (*key, "health"))
+            self._breaker(pool, (*key, "breaker"))
+
+    def _backends(self, pool: Pool, key: Key) -> None:
+        urls: dict[tuple[str, int], str] = {}
+        names: set[str] = set()
+        for backend in pool.backends:
+            where = self._where(backend)
+            if (first := urls.get(backend.url.identity)) is not None:
+                same = "" if first == backend.url.text else f" (as {quoted(first)})"
+                self._problems.add(where, f"{quoted(backend.url.text)} is in this pool already{same}")
+            elif backend.name in names:
+                self._problems.add((*where, "name"), f"{quoted(backend.name)} names two backends of this pool")
+            urls.setdefault(backend.url.identity, backend.url.text)
+            names.add(backend.name)
+
+    def _strategy(self, strategy: Strategy, key: Key) -> None:
+        if self._problems.touches(key):
+            return
+        if strategy.name in registry.BUILT_IN:
+            for option in strategy.options:
+                self._problems.add((*key, option), f"{quoted(strategy.name)} has no such option")
+            return
+        if strategy.name in _NOT_YET:
+            self._problems.add(key, f"strategy {quoted(strategy.name)} is not supported in this version")
+            return
+        if ":" in strategy.name:
+            module, _, name = strategy.name.partition(":")
+            if not all(part.isidentifier() for part in (*module.split("."), *name.split("."))):
+                message = f"{quoted(strategy.name)} does not name a class"
+                self._problems.add(key, message, 'write it as "package.module:Class"')
+            return
+        registered = registry.names()
+        if strategy.name not in registered:
+            hint = did_you_mean(strategy.name, registered) or "one of " + ", ".join(registered)
+            self._problems.add(key, f"unknown strategy {quoted(strategy.name)}", hint)
+
+    def _sticky(self, pool: Pool, key: Key) -> None:
+        sticky = pool.sticky
+        if sticky is None:
+            return
+        if sticky.secret and len(sticky.secret) < _SECRET_LENGTH:
+            message = f"too short to sign with: {len(sticky.secret)} characters, at least {_SECRET_LENGTH}"
+            self._problems.add((*key, "secret"), message)
+        if sticky.same_site == "none" and not sticky.secure and not self._problems.touches((*key, "secure")):
+            self._problems.add((*key, "same_site"), '"none" needs secure = true: browsers refuse the cookie otherwise')
+
+    def _health(self, health: Health, key: Key) -> None:
+        if health.timeout > health.interval and not self._problems.touches((*key, "timeout"), (*key, "interval")):
+            timeout, interval = format_duration(health.timeout), format_duration(health.interval)
+            self._problems.add((*key, "timeout"), f"{timeout} is longer than the interval of {interval}")
+        if health.type == "http" or self._problems.touches((*key, "type")):
+            return
+        for name in HTTP_CHECK_KEYS:
+            if self._given((*key, name)) is not None and not self._problems.touches((*key, name)):
+                self._problems.add(
+                    (*key, name), f'has no effect on a check of type "{health.type}"', 'set type = "http"'
+                )
+
+    def _breaker(self, pool: Pool, key: Key) -> None:
+        breaker = pool.breaker
+        if breaker is None or self._problems.touches((*key, "recovery"), (*key, "recovery_max")):
+            return
+        if breaker.recovery > breaker.recovery_max:
+            recovery, longest = format_duration(breaker.recovery), format_duration(breaker.recovery_max)
+            self._problems.add((*key, "recovery"), f"{recovery} is longer than recovery_max, {longest}")
+
+    # --- routes ------------------------------------------------------------------------------------------------------
+
+    def _routes(self) -> None:
+        config = self._config
+        if not config.routes and len(config.pools) > 1 and not self._problems.touches(("routes",)):
+            names = ", ".join(quoted(name) for name in config.pools)
+            hint = 'add [[routes]] with pool = "…" and host or path_prefix'
+            self._problems.add(("routes",), f"several pools ({names}) and no route says which requests go where", hint)
+        raw_pools = self._given(("pools",))
+        pools = [name for name in raw_pools if isinstance(name, str)] if isinstance(raw_pools, dict) else []
+        binds = {listener.bind.text for listener in config.listeners}
+        seen: dict[tuple[str | None, str | None, str], Route] = {}
+        for route in config.routes:
+            key = self._where(route)
+            if not key:
+                continue  # the one that was made for the only pool
+            if route.pool not in pools:
+                hint = did_you_mean(route.pool, pools)
+                self._problems.add((*key, "pool"), f"unknown pool {quoted(route.pool)}", hint)
+            if (
+                route.listener is not None
+                and route.listener not in binds
+                and not self._problems.touches(("listeners",))
+            ):
+                hint = "one of " + ", ".join(quoted(bind) for bind in sorted(binds)) if binds else ""
+                self._problems.add((*key, "listener"), f"no listener is bound to {quoted(route.listener)}", hint)
+            match = (route.listener, route.host, route.path_prefix)
+            if self._problems.touches((*key, "listener"), (*key, "host"), (*key, "path_prefix")):
+                continue
+            if match in seen:
+                first = self._where(seen[match])[-1]
+                self._problems.add(key, f"matches the same requests as routes[{first}]")
+            seen.setdefault(match, route)

@@ -1,0 +1,1 @@
+"""Where backend addresses come from."""

@@ -1,0 +1,87 @@
+"""What all connections of one engine share."""
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+from headgate.engine.accesslog cimport AccessLog
+from headgate.engine.buffers cimport BufferPool
+from headgate.engine.pipes cimport PipePool
+from headgate.engine.reactor cimport Reactor, TimerQueue
+from headgate.engine.stats cimport MAX_KINDS, Segment, WorkerCounters
+
+cdef enum Kind:                 # headgate.errors.Kind; checked against it at import
+    KIND_OK = 0
+    KIND_CONNECT_REFUSED
+    KIND_CONNECT_TIMEOUT
+    KIND_CONNECT_FAILED
+    KIND_RESET
+    KIND_FIRST_BYTE_TIMEOUT
+    KIND_BAD_HEAD
+    KIND_BAD_STATUS
+    KIND_SERVER_ERROR
+    KIND_TRUNCATED
+    KIND_BODY_TIMEOUT
+    KIND_BAD_BODY
+    KIND_STALE
+    KIND_CLIENT_GONE
+    KIND_CLIENT_TIMEOUT
+    KIND_NO_BACKEND
+    KIND_LOCAL_RESOURCE
+    KIND_BAD_REQUEST
+    KIND_BODY_TOO_LARGE
+    KIND_URI_TOO_LONG
+    KIND_HEAD_TOO_LARGE
+    KIND_NOT_IMPLEMENTED
+    KIND_VERSION_NOT_SUPPORTED
+    KIND_NO_ROUTE
+    KIND_METHOD_NOT_ALLOWED
+    KIND_EXPECTATION_FAILED
+    KIND_MISDIRECTED
+    KIND_INTERNAL
+    KIND_REQUEST_TIMEOUT
+    KIND_OVERLOADED
+    KIND_QUEUE_TIMEOUT
+    KIND_SLOW_CLIENT
+    KIND_COUNT
+
+cdef enum Retry:
+    RETRY_NEVER = 0
+    RETRY_IDEMPOTENT
+    RETRY_ALWAYS
+
+cdef enum Verdict:
+    VERDICT_NONE = 0
+    VERDICT_SUCCESS
+    VERDICT_CONNECT
+    VERDICT_TRANSPORT
+    VERDICT_ANSWER
+
+cdef uint16_t KIND_STATUS[MAX_KINDS]
+cdef uint8_t KIND_RETRY[MAX_KINDS]
+cdef uint8_t KIND_VERDICT[MAX_KINDS]
+cdef const char *KIND_WORD[MAX_KINDS]
+
+
+
+cdef const char *status_text(int status) noexcept nogil
+
+cdef class Context(Reactor):
+    cdef readonly Segment segment
+    cdef readonly int worker
+    cdef public AccessLog access_log
+    cdef WorkerCounters *counters
+    cdef BufferPool buffers
+    cdef PipePool pipes
+    cdef uint64_t random[2]
+    cdef list spare_exchanges
+    cdef TimerQueue *cork               # how long a response head waits for its first body byte
+    cdef TimerQueue *linger             # how long a connection is drained before it is closed
+    cdef bint draining
+    cdef int64_t connections            # open client connections of this engine
+    cdef int64_t in_flight              # exchanges
+    cdef char _date[32]
+    cdef int64_t _date_second
+    cdef const char *date(self) noexcept        # "Sun, 06 Nov 1994 08:49:37 GMT" (RFC 9110 section 5.6.7), 29 bytes
+    cdef uint64_t wall_ns(self) noexcept
+    cdef void error(self, str where, object exception) noexcept
+    cdef int64_t descriptor_limit       # RLIMIT_NOFILE
+    cdef bint short_of_descriptors(self) noexcept
+    cdef void progress(self) noexcept           # a connection or an exchange ended: a drain may be complete

@@ -1,0 +1,277 @@
+"""The engine as Python sees it: a reactor with listeners, callbacks for descriptors and intervals, and an orderly end.
+
+ARCHITECTURE.md, "The engine as Python sees it", is the contract.
+"""
+import socket as _socket
+
+from cpython.ref cimport PyObject
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+from headgate.engine.context cimport Context
+from headgate.engine.downstream cimport Acceptor, ClientConnection
+from headgate.engine.libc_net cimport EPOLLIN
+from headgate.engine.model cimport Backend, Listener
+from headgate.engine.pipes cimport pipes_idle
+from headgate.engine.reactor cimport Handler
+from headgate.engine.upstream cimport BackendConnection
+
+cdef enum:
+    TIMER_PERIODIC = 1
+
+# Access-log lines reach the file within this time, in one write for all of them.
+cdef double LOG_FLUSH_S = 0.05
+
+
+cdef class Watcher(Handler):
+    """A level-triggered descriptor of Python's (the control socket)."""
+
+    cdef void on_events(self, uint32_t events) noexcept:
+        try:
+            self.callback()
+        except BaseException as exception:
+            self.engine.error("a watched descriptor's callback", exception)
+
+
+cdef class Periodic(Handler):
+    """Calls back every `interval_s`, or once."""
+
+    def __cinit__(self, Engine engine, double interval_s, object callback, bint once=False):
+        self.engine = engine
+        self.reactor = engine
+        self.interval_s = interval_s
+        self.callback = callback
+        self.once = once
+        self.timer.owner = <PyObject *>self
+
+    cdef void start(self) noexcept:
+        self.engine.arm(&self.timer, self.engine.queue(self.interval_s), TIMER_PERIODIC)
+
+    cdef void on_timer(self, int kind) noexcept:
+        if not self.once:
+            self.start()
+        try:
+            self.callback()
+        except BaseException as exception:
+            self.engine.error("a periodic callback", exception)
+
+
+cdef class DescriptorWaiter(Handler):
+    """Descriptors were closed: listeners that met EMFILE may go on."""
+
+    cdef void on_ready(self) noexcept:
+        cdef Acceptor acceptor
+        for acceptor in self.engine._acceptors:
+            acceptor.on_ready()
+
+
+cdef class Engine(Context):
+    """The data plane of one worker: one epoll, its listeners and connections.
+
+    `segment` is the shared segment (`Segment`), `worker` this engine's place in it. Not thread-safe: every method is called from the thread that
+    runs the engine, callbacks included. Raises OSError when the kernel refuses an epoll, timer or event descriptor.
+    """
+
+    def __init__(self, segment, worker) -> None:
+        self._watchers = {}
+        self._acceptors = []
+        self._periodic = []
+        self._generation = 0
+        self._log_flush = Periodic(self, LOG_FLUSH_S, self._flush_log, True)
+        self._descriptors = DescriptorWaiter()
+        (<DescriptorWaiter>self._descriptors).engine = self
+        self.descriptor_waiter = self._descriptors
+        self.every(1.0, self._heartbeat)
+        self._heartbeat()
+
+    cdef void before_events(self) noexcept:
+        cdef uint64_t generation = self.segment.generation_word()[0]
+        if generation != self._generation:
+            self._generation = generation
+            if self.on_generation is not None:
+                try:
+                    self.on_generation()
+                except BaseException as exception:
+                    self.error("on_generation", exception)
+
+    cdef void after_events(self) noexcept:
+        if self.access_log is not None and self.counters.requests != self._logged:
+            self._logged = self.counters.requests
+            if (<Periodic>self._log_flush).timer.queue == NULL:
+                (<Periodic>self._log_flush).start()
+
+    def _flush_log(self) -> None:
+        if self.access_log is not None:
+            self.access_log.flush()
+            # Lines may stay behind while the thread is still busy with the last ones: they must not wait for another request.
+            if self.in_flight or self.access_log.waiting():
+                (<Periodic>self._log_flush).start()
+
+    def _heartbeat(self) -> None:
+        self.counters.heartbeat_ms = <uint64_t>(self.now // 1000000)
+
+    @property
+    def now(self) -> float:
+        """CLOCK_MONOTONIC in seconds, as of the current batch of events."""
+        return self.now / 1e9
+
+    @property
+    def connections(self) -> int:
+        """Open client connections."""
+        return (<Context>self).connections
+
+    @property
+    def in_flight(self) -> int:
+        """Exchanges under way."""
+        return (<Context>self).in_flight
+
+    @property
+    def buffer_limit(self) -> int:
+        """Bytes of buffers that connections may hold together; requests above it are answered 503."""
+        return self.buffers.limit
+
+    @buffer_limit.setter
+    def buffer_limit(self, value: int) -> None:
+        if value < 1 << 20:
+            raise ValueError(f"buffers need at least 1 MiB, not {value} bytes")
+        self.buffers.limit = value
+
+    @property
+    def buffers_in_use(self) -> int:
+        """Bytes of buffers that connections hold now."""
+        return self.buffers.in_use
+
+    @property
+    def pipes_in_use(self) -> int:
+        """Pipes that hold body bytes now, or wait for some."""
+        return self.pipes.count - pipes_idle(&self.pipes)
+
+    def watch(self, int fd, object callback) -> None:
+        """Call `callback()` whenever `fd` is readable (level-triggered). Raises OSError."""
+        cdef Watcher watcher = Watcher()
+        watcher.callback = callback
+        watcher.engine = self
+        cdef int result = self.add(watcher, fd, EPOLLIN)
+        if result < 0:
+            raise OSError(-result, f"cannot watch descriptor {fd}")
+        self._watchers[fd] = watcher
+
+    def unwatch(self, int fd) -> None:
+        """Stop watching `fd`; the descriptor stays open."""
+        cdef Watcher watcher = self._watchers.pop(fd, None)
+        if watcher is not None:
+            self.release(watcher)
+
+    def every(self, double interval_s, object callback) -> None:
+        """Call `callback()` every `interval_s` seconds, for housekeeping; may be a little late, never early."""
+        cdef Periodic periodic = Periodic(self, interval_s, callback)
+        self._periodic.append(periodic)
+        periodic.start()
+
+    def add_listener(self, Listener listener) -> None:
+        """Start accepting. The engine owns the listener's descriptor from here on. Raises OSError."""
+        cdef Acceptor acceptor
+        listener.bind_timers(self)
+        acceptor = Acceptor(self, listener)
+        acceptor._resume()
+        if acceptor.paused:
+            raise OSError(f"cannot listen on {listener.bind}: the descriptor {listener.fd} cannot be watched")
+        self._acceptors.append(acceptor)
+
+    def remove_listener(self, Listener listener) -> None:
+        """Stop accepting and close the descriptor; connections that came in by it live on."""
+        cdef Acceptor acceptor
+        for acceptor in list(self._acceptors):
+            if acceptor.listener is listener:
+                acceptor.stop()
+                self._acceptors.remove(acceptor)
+
+    def drain(self, double deadline_s, object done) -> None:
+        """Stop accepting, close idle connections, let requests in flight finish; at the deadline cut off what is left.
+
+        `done()` is called once when no client connection is open any more. Calling drain() again moves the deadline.
+        """
+        cdef Acceptor acceptor
+        cdef uint32_t slot
+        self.draining = True
+        self._drained = done
+        for acceptor in self._acceptors:
+            acceptor.stop()
+        for slot in range(self._slot_capacity):
+            if self._handlers[slot] != NULL and isinstance(<object>self._handlers[slot], ClientConnection):
+                (<ClientConnection><object>self._handlers[slot]).close_if_idle()
+        if self._deadline is not None:
+            self.disarm(&(<Periodic>self._deadline).timer)
+        if deadline_s <= 0:
+            self._cut_off()
+        else:
+            self._deadline = Periodic(self, deadline_s, self._cut_off, True)
+            (<Periodic>self._deadline).start()
+        self.progress()
+
+    def _cut_off(self) -> None:
+        cdef uint32_t slot
+        self.cut_off += (<Context>self).in_flight
+        for slot in range(self._slot_capacity):
+            if self._handlers[slot] != NULL and isinstance(<object>self._handlers[slot], ClientConnection):
+                (<ClientConnection><object>self._handlers[slot]).cut_off()
+        self.progress()
+
+    cdef void progress(self) noexcept:
+        if self.draining and (<Context>self).connections == 0 and not self._reported_drained:
+            self._reported_drained = True
+            if self.access_log is not None:
+                self.access_log.flush()
+            if self._drained is not None:
+                try:
+                    self._drained()
+                except BaseException as exception:
+                    self.error("the drain's callback", exception)
+
+    def close(self) -> None:
+        """Close every connection and descriptor. The engine cannot be used afterwards."""
+        cdef Acceptor acceptor
+        cdef uint32_t slot
+        cdef Handler handler
+        self._reported_drained = True
+        for acceptor in self._acceptors:
+            acceptor.stop()
+        for slot in range(self._slot_capacity):
+            if self._handlers[slot] == NULL:
+                continue
+            handler = <Handler><object>self._handlers[slot]
+            if isinstance(handler, ClientConnection):
+                (<ClientConnection>handler).cut_off()
+            elif isinstance(handler, BackendConnection):
+                (<BackendConnection>handler)._close()
+        for fd in list(self._watchers):
+            self.unwatch(fd)
+        self._reap()
+        self.descriptor_waiter = None
+        self._acceptors.clear()
+        for periodic in self._periodic:
+            self.disarm(&(<Periodic>periodic).timer)
+        self._periodic.clear()
+        self.disarm(&(<Periodic>self._log_flush).timer)
+        if self._deadline is not None:
+            self.disarm(&(<Periodic>self._deadline).timer)
+        self._log_flush = self._deadline = self._descriptors = None
+        self.on_generation = None
+        self._drained = None
+        self.spare_exchanges.clear()
+
+
+def pack_address(int family, object address) -> bytes:
+    """`struct sockaddr` bytes for `Backend.addresses`: family, and (host, port, ...) or a path. Raises ValueError, OSError."""
+    if family == _socket.AF_INET:
+        return family.to_bytes(2, "little") + int(address[1]).to_bytes(2, "big") + _socket.inet_pton(family, address[0]) + bytes(8)
+    if family == _socket.AF_INET6:
+        flow = address[2] if len(address) > 2 else 0
+        scope = address[3] if len(address) > 3 else 0
+        return (family.to_bytes(2, "little") + int(address[1]).to_bytes(2, "big") + int(flow).to_bytes(4, "big")
+                + _socket.inet_pton(family, address[0].partition("%")[0]) + int(scope).to_bytes(4, "little"))
+    if family == _socket.AF_UNIX:
+        path = address.encode() if isinstance(address, str) else bytes(address)
+        if not 0 < len(path) < 108:
+            raise ValueError(f"a unix socket path has 1 to 107 bytes, this one {len(path)}: {address!r}")
+        return family.to_bytes(2, "little") + path + b"\0"
+    raise ValueError(f"address family {family} is not supported")

@@ -1,0 +1,109 @@
+"""One request with its response, over one or more attempts: the one place that decides."""
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+from headgate.engine.address cimport Address
+from headgate.engine.context cimport Context
+from headgate.engine.head cimport Field, Head
+from headgate.engine.http1 cimport Answer
+from headgate.engine.model cimport Backend, Listener, Pool, Route
+from headgate.engine.reactor cimport Timer
+from headgate.engine.stream cimport ExchangeBase, Stream
+
+cdef class Exchange(ExchangeBase):
+    cdef Context ctx
+    cdef Stream down
+    cdef Stream up
+    cdef Listener listener
+    cdef Route route
+    cdef Pool pool
+    cdef Backend backend            # of the current attempt
+    cdef Backend bound              # named by the client's sticky cookie
+    cdef Backend chosen             # already picked for the next attempt
+    cdef Backend shown              # of the last attempt, for the log
+    cdef set tried
+    cdef Head request
+    cdef Head response
+    cdef Timer timer                # first byte, body idle, tunnel idle: one at a time
+    cdef Timer total_timer          # whole request
+    cdef Timer pause_timer          # the head waits for its first body byte, or a retry waits
+    # who asks
+    cdef Address peer
+    cdef Address client
+    cdef const char *peer_text      # the connection's
+    cdef const char *client_text
+    cdef uint16_t peer_length
+    cdef uint16_t client_length
+    cdef char client_buffer[48]
+    cdef char id_buffer[32]
+    cdef const char *id_text
+    cdef uint16_t id_length
+    cdef bint trusted
+    cdef bint tls
+    # progress
+    cdef int64_t started            # monotonic ns: the request's head was complete
+    cdef uint64_t started_wall
+    cdef int64_t attempt_started
+    cdef int64_t attempt_first_byte # ns since attempt_started; -1 = none yet
+    cdef int64_t first_byte         # ns since started; -1 = none yet
+    cdef uint64_t body_limit        # bytes; 0 = none
+    cdef uint64_t bytes_received
+    cdef uint64_t bytes_sent
+    cdef uint16_t attempts          # started, connect failures and stale replays included
+    cdef uint16_t counted           # those that count against `retries`
+    cdef uint16_t status            # answered, or to be answered
+    cdef uint8_t last_kind
+    cdef uint8_t to_framing         # of the response to the client
+    cdef uint8_t request_framing    # to the backend
+    cdef bint active                # between request_head() and the end
+    cdef bint request_done
+    cdef bint response_begun        # a final head was given to the downstream
+    cdef bint interim_sent          # a 1xx may have reached the client: no retry, but a final answer may still be given
+    cdef bint response_sent         # bytes of the final response may have reached the client
+    cdef bint response_done
+    cdef bint ended                 # the last body bytes carried the end with them
+    cdef bint keep
+    cdef bint tunnel
+    cdef bint tunnel_up_ended
+    cdef bint tunnel_down_ended
+    cdef bint stale_replayed
+    cdef bint replay_lost           # a retry was due, but the body was not kept whole
+    cdef bint excused               # this failure does not count against the backend
+    cdef bint connected
+    cdef bint upgrade_offered
+
+    cdef void begin(self, Stream down, Listener listener) noexcept
+    cdef void reject(self, int kind, int status, const char *reason) noexcept
+    cdef void release(self) noexcept
+    cdef bint _local_endpoint(self) noexcept
+    cdef void _identify(self) noexcept
+    cdef void _route(self) noexcept
+    cdef Backend _pick(self)
+    cdef Backend _checked(self, object picked, object tried)
+    cdef Backend _fall_back(self, object tried)
+    cdef void _attempt(self) noexcept
+    cdef int _begin_attempt(self, Backend backend, bint fresh) noexcept
+    cdef void _attempt_over(self, int kind) noexcept
+    cdef bint _may_retry(self, int kind, bint never_sent) noexcept
+    cdef void _fail(self, int kind) noexcept
+    cdef void _answer(self, int kind, int status, const char *reason) noexcept
+    cdef void _cancel_upstream(self, int kind) noexcept
+    cdef void _switch(self, Head *head, const Answer *answer) noexcept
+    cdef void _tunnel_over(self) noexcept
+    cdef bint _upgrade_allowed(self) noexcept
+    cdef bint _path_is(self, bytes path) noexcept
+    cdef void _local(self, int status, bytes body) noexcept
+    cdef bint _only_read(self) noexcept
+    cdef void _report(self, object what) noexcept
+    cdef void _too_large(self) noexcept
+    cdef void _uncork(self) noexcept
+    cdef int64_t _relayed(self, int64_t taken, size_t size, bint last) noexcept
+    cdef void _retry_later(self) noexcept
+    cdef void _lost_client(self) noexcept
+    cdef void tried_add(self, Backend backend) noexcept
+    cdef void _finish(self, int kind) noexcept
+    cdef void _log(self, int kind) noexcept
+    cdef bint _idempotent(self) noexcept
+
+cdef Exchange exchange_acquire(Context ctx)
+
+cdef void report_shortage(Context ctx, str what) noexcept

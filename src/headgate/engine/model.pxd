@@ -1,0 +1,119 @@
+"""What the engine keeps of the configuration: listeners, routes, pools, backends. Python sets them up, C reads them."""
+from cpython.ref cimport PyObject
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+
+from headgate.engine.address cimport Networks
+from headgate.engine.http1 cimport Limits
+from headgate.engine.reactor cimport Reactor, TimerQueue
+from headgate.engine.stats cimport BackendCounters, BackendState, Histogram, Segment
+
+cdef class Listener:
+    cdef readonly int fd
+    cdef public object match
+    cdef public Route only_route
+    cdef public object status
+    cdef public object ready
+    cdef readonly object config
+    cdef readonly str bind
+    cdef bytes status_path
+    cdef bytes ready_path
+    cdef bytes via
+    cdef Networks status_allow
+    cdef Networks trusted
+    cdef bint has_trusted
+    cdef bint allow_half_close
+    cdef uint32_t max_connections
+    cdef uint32_t max_connections_per_client
+    cdef Limits limits
+    cdef int64_t body_limit             # -1 = none
+    cdef double client_header_s
+    cdef double client_body_s
+    cdef double client_idle_s
+    cdef double client_write_s
+    cdef Reactor reactor                # None until it was added to an engine
+    cdef TimerQueue *client_header
+    cdef TimerQueue *client_body
+    cdef TimerQueue *client_idle
+    cdef TimerQueue *client_write
+    cdef void bind_timers(self, Reactor reactor) noexcept
+
+cdef class Pool:
+    cdef readonly str name
+    cdef readonly int slot
+    cdef readonly object config
+    cdef public object pick
+    cdef public object fallback
+    cdef public object done
+    cdef public object strategy_error
+    cdef public object outcome
+    cdef public object probe
+    cdef public dict sticky
+    cdef public bytes sticky_name
+    cdef bytes name_bytes
+    cdef bytes host                     # replaces Host; None = as the client sent it
+    cdef bint host_of_backend
+    cdef int retries
+    cdef uint8_t retry_status[200]      # by status - 400: such an answer may be tried elsewhere
+    cdef uint64_t retry_kinds           # bit n: Kind n may be retried where its table row allows it
+    cdef uint32_t keepalive             # idle connections kept per backend
+    cdef double connect_s
+    cdef double first_byte_s
+    cdef double body_idle_s
+    cdef double keepalive_s
+    cdef double request_s
+    cdef double tunnel_idle_s
+    cdef TimerQueue *connect
+    cdef TimerQueue *keepalive_queue
+    cdef Histogram *latency
+    cdef Histogram *first_byte_latency
+    cdef bint bound
+    cdef uint32_t version               # grows when the settings change
+    cdef void bind_engine(self, Reactor reactor, Segment segment, int worker) noexcept
+
+cdef class Route:
+    cdef readonly Pool pool
+    cdef readonly object config
+    cdef int64_t body_limit             # -1 = none, -2 = the listener's
+    cdef frozenset upgrade              # lower-case protocol names that may pass
+    cdef bint websocket
+    cdef TimerQueue *first_byte
+    cdef TimerQueue *body_idle
+    cdef TimerQueue *request
+    cdef TimerQueue *tunnel_idle
+    cdef uint32_t version               # of the pool's settings that the timers were taken from
+    cdef void bind_engine(self, Reactor reactor) noexcept
+
+cdef class Backend:
+    cdef readonly Pool pool
+    cdef readonly int slot
+    cdef readonly str name
+    cdef readonly str url
+    cdef readonly object config
+    cdef public bint eligible
+    cdef public bint bound_ok
+    cdef public bint watched
+    cdef public bytes set_cookie
+    cdef bytes url_bytes
+    cdef bytes host
+    cdef list _addresses                # packed sockaddr, owned
+    cdef uint32_t preferred             # index of the address that worked last
+    cdef Segment segment
+    cdef int worker
+    cdef BackendState *state
+    cdef BackendCounters *counters
+    cdef int64_t others                 # attempts in flight in the other workers, as read at others_at
+    cdef int64_t others_at
+    cdef Reactor reactor
+    cdef PyObject *idle                 # most recently used idle connection (BackendConnection), borrowed: the reactor owns it
+    cdef uint32_t idle_count
+    cdef int64_t learned_idle           # ns after which this backend closes idle connections; 0 = unknown
+    cdef int64_t proven_idle            # ns: the longest idle time after which a connection still answered
+    cdef void learn_idle(self, int64_t age, bint raced) noexcept
+    cdef void prove_idle(self, int64_t age) noexcept
+
+cdef class Outcome:
+    cdef readonly int kind
+    cdef readonly int status
+    cdef readonly double first_byte_s
+    cdef readonly double total_s
+    cdef readonly bint ok

@@ -1,0 +1,117 @@
+"""What the engine keeps of the configuration: listeners, routes, pools and backends; and how an attempt ended."""
+
+from collections.abc import Callable, Collection
+
+from headgate.config import schema
+from headgate.engine.request import Request
+from headgate.engine.stats import Segment
+
+class Listener:
+    """A listening socket and what is answered on it. Attributes may be set while it runs."""
+
+    match: Callable[[bytes, bytes], Route | None] | None
+    """(host in lower case, path) -> route. Not called while `only_route` is set."""
+    only_route: Route | None
+    status: Callable[[], bytes] | None
+    """The JSON body of the status page."""
+    ready: Callable[[], bool] | None
+    """Whether `ready_path` answers 200 (else 503)."""
+    @property
+    def fd(self) -> int: ...
+    @property
+    def config(self) -> schema.Listener: ...
+    @property
+    def bind(self) -> str: ...
+    def __init__(self, fd: int, config: schema.Listener) -> None: ...
+    def configure(self, config: schema.Listener) -> None:
+        """Take over other settings (limits, timeouts, trusted proxies...); `bind` stays. For new requests."""
+
+class Route:
+    """Where a matched request goes."""
+
+    @property
+    def pool(self) -> Pool: ...
+    @property
+    def config(self) -> schema.Route | None: ...
+    def __init__(self, pool: Pool, config: schema.Route | None = None) -> None: ...
+
+class Pool:
+    """Backends that serve the same thing, and the callbacks that choose among them."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def slot(self) -> int: ...
+    @property
+    def config(self) -> schema.Pool: ...
+    pick: Callable[[Request, Collection[Backend]], object] | None
+    """The strategy's choice; checked by the engine, which falls back when it raises or answers nonsense."""
+    fallback: Callable[[Request, Collection[Backend]], object] | None
+    done: Callable[[Backend, Outcome], None] | None
+    strategy_error: Callable[[BaseException | str], None] | None
+    outcome: Callable[[Backend, int], None] | None
+    """(backend, Kind): every failed attempt that counts, and every success of a `watched` backend."""
+    probe: Callable[[], Backend | None] | None
+    """Set while the pool has half-open backends: claims one of them for an idempotent request."""
+    sticky: dict[bytes, Backend] | None
+    """Cookie value -> backend."""
+    sticky_name: bytes
+
+    def __init__(self, name: str, slot: int, config: schema.Pool) -> None: ...
+    def configure(self, config: schema.Pool) -> None:
+        """Take over other settings (timeouts, retries, host). For new attempts."""
+
+class Backend:
+    """One server of a pool, its kept connections and its counters."""
+
+    @property
+    def pool(self) -> Pool: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def url(self) -> str: ...
+    @property
+    def slot(self) -> int: ...
+    @property
+    def config(self) -> schema.Backend: ...
+    @property
+    def weight(self) -> int:
+        """0..256, from the segment; 0 = bound sessions only."""
+    @property
+    def active(self) -> int:
+        """Attempts in flight, all workers together."""
+    @property
+    def flags(self) -> int:
+        """BackendFlag bits, from the segment."""
+    @property
+    def succeeded(self) -> int:
+        """Attempts that succeeded so far in this worker."""
+    eligible: bool
+    """May be picked for a new session."""
+    bound_ok: bool
+    """May serve a session that is bound to it."""
+    watched: bool
+    """Successes are reported through `Pool.outcome` too."""
+    set_cookie: bytes
+    """The complete Set-Cookie line of a new sticky session; empty = none."""
+    addresses: list[bytes]
+    """Packed socket addresses, tried in order from the one that last worked."""
+
+    def __init__(self, pool: Pool, slot: int, config: schema.Backend, *, segment: Segment, worker: int) -> None: ...
+    def close_idle(self) -> None:
+        """Drop kept connections."""
+
+class Outcome:
+    """How an attempt ended."""
+
+    @property
+    def kind(self) -> int: ...
+    @property
+    def status(self) -> int: ...
+    @property
+    def first_byte_s(self) -> float:
+        """Seconds to the first response byte; -1.0 when there was none."""
+    @property
+    def total_s(self) -> float: ...
+    @property
+    def ok(self) -> bool: ...

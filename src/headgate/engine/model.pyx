@@ -1,0 +1,244 @@
+"""What the engine keeps of the configuration. See ARCHITECTURE.md, "The engine as Python sees it"."""
+from libc.stdint cimport int64_t
+from libc.string cimport memset
+
+from headgate.engine.address cimport Networks
+from headgate.engine.reactor cimport Reactor
+from headgate.engine.stats cimport Segment
+
+from headgate.errors import Kind
+
+# No server is configured to close idle connections sooner than this; who does, closes them for another reason.
+cdef enum:
+    SHORTEST_IDLE_NS = 100000000
+
+cdef double _seconds(object value):
+    """A configured duration in seconds; None and "off" are 0."""
+    return 0.0 if value is None else float(value)
+
+
+cdef class Listener:
+    """One listening socket and what holds for requests that come in by it.
+
+    `fd` is a bound, listening, non-blocking socket; the engine owns it once the listener is added.
+    `config` is a `headgate.config.schema.Listener`.
+    """
+
+    def __init__(self, int fd, object config) -> None:
+        self.fd = fd
+        self.bind = config.bind.text
+        self.configure(config)
+
+    def configure(self, object config) -> None:
+        """Take over settings that can change while it runs (limits, timeouts, trusted proxies...); not `bind`."""
+        self.config = config
+        self.status_path = (config.status_path or "").encode()
+        self.ready_path = (config.ready_path or "").encode()
+        self.via = (config.via or "").encode("latin-1")
+        self.status_allow = Networks(list(config.status_allow))
+        self.trusted = Networks(list(config.trusted_proxies))
+        self.has_trusted = bool(config.trusted_proxies)
+        self.allow_half_close = config.allow_half_close
+        self.max_connections = config.max_connections or 0
+        self.max_connections_per_client = config.max_connections_per_client or 0
+        self.limits.head = config.limits.head
+        self.limits.headers = config.limits.headers
+        self.limits.request_line = config.limits.request_line
+        self.body_limit = config.limits.body or -1
+        self.client_header_s = _seconds(config.timeouts.client_header)
+        self.client_body_s = _seconds(config.timeouts.client_body)
+        self.client_idle_s = _seconds(config.timeouts.client_idle)
+        self.client_write_s = _seconds(config.timeouts.client_write)
+        if self.reactor is not None:
+            self.bind_timers(self.reactor)
+
+    cdef void bind_timers(self, Reactor reactor) noexcept:
+        self.reactor = reactor
+        self.client_header = reactor.queue(self.client_header_s)
+        self.client_body = reactor.queue(self.client_body_s)
+        self.client_idle = reactor.queue(self.client_idle_s)
+        self.client_write = reactor.queue(self.client_write_s)
+
+    def __repr__(self) -> str:
+        return f"<Listener {self.bind}>"
+
+
+cdef class Pool:
+    """Backends and how one is picked. Callbacks are set by the policy glue (`headgate.runtime.pool`)."""
+
+    def __init__(self, str name, int slot, object config) -> None:
+        self.name = name
+        self.name_bytes = name.encode()
+        self.slot = slot
+        self.sticky_name = b""
+        self.configure(config)
+
+    def configure(self, object config) -> None:
+        """Take over settings that can change while it runs (timeouts, retries, host). Takes effect for new attempts."""
+        self.config = config
+        self.host = None
+        self.host_of_backend = False
+        if config.host == "backend":
+            self.host_of_backend = True
+        elif config.host and config.host != "client":
+            self.host = config.host.encode("latin-1")
+        self.retries = config.retry.retries
+        self.retry_kinds = 0
+        for kind in config.retry.kinds():
+            self.retry_kinds |= <unsigned long long>1 << <int>kind
+        memset(self.retry_status, 0, sizeof(self.retry_status))
+        for status in config.retry.statuses():
+            if 400 <= status < 600:
+                self.retry_status[<int>status - 400] = 1
+        self.keepalive = config.keepalive or 0
+        self.connect_s = _seconds(config.timeouts.connect)
+        self.first_byte_s = _seconds(config.timeouts.first_byte)
+        self.body_idle_s = _seconds(config.timeouts.body_idle)
+        self.keepalive_s = _seconds(config.timeouts.keepalive)
+        self.request_s = _seconds(config.timeouts.request)
+        self.tunnel_idle_s = _seconds(config.timeouts.tunnel_idle)
+        self.bound = False
+        self.version += 1
+
+    cdef void bind_engine(self, Reactor reactor, Segment segment, int worker) noexcept:
+        self.connect = reactor.queue(self.connect_s)
+        self.keepalive_queue = reactor.queue(self.keepalive_s)
+        self.latency = segment.pool_latency(worker, self.slot)
+        self.first_byte_latency = segment.pool_first_byte(worker, self.slot)
+        self.bound = True
+
+    def __repr__(self) -> str:
+        return f"<Pool {self.name}>"
+
+
+cdef class Route:
+    """A pool, with what this route changes for the requests it matches. `config` may be None: the pool's own settings."""
+
+    def __init__(self, Pool pool, object config = None) -> None:
+        self.pool = pool
+        self.config = config
+        body = None if config is None else config.limits.body
+        self.body_limit = -2 if body is None else (body or -1)
+        upgrade = ("websocket",) if config is None else config.upgrade
+        self.upgrade = frozenset(name.lower().encode() for name in upgrade)
+        self.websocket = b"websocket" in self.upgrade
+
+    def _timeout(self, str name):
+        own = getattr(getattr(self.config, "timeouts", None), name, None)
+        return getattr(self.pool.config.timeouts, name) if own is None else own
+
+    cdef void bind_engine(self, Reactor reactor) noexcept:
+        self.first_byte = reactor.queue(_seconds(self._timeout("first_byte")))
+        self.body_idle = reactor.queue(_seconds(self._timeout("body_idle")))
+        self.request = reactor.queue(_seconds(self._timeout("request")))
+        self.tunnel_idle = reactor.queue(_seconds(self._timeout("tunnel_idle")))
+        self.version = self.pool.version
+
+    def __repr__(self) -> str:
+        return f"<Route to {self.pool.name}>"
+
+
+cdef class Backend:
+    """One backend of one pool. `slot` is its place in the shared segment; flags and weight are read from there."""
+
+    def __init__(self, Pool pool, int slot, object config, *, Segment segment, int worker) -> None:
+        self.pool = pool
+        self.slot = slot
+        self.config = config
+        self.name = config.name or config.url.text
+        self.url = config.url.text
+        self.url_bytes = self.url.encode()
+        # A unix socket has no authority of its own; "localhost" is what curl sends there.
+        self.host = self.url.partition("://")[2].encode() or b"localhost"
+        self.set_cookie = b""
+        self.segment = segment
+        self.worker = worker
+        self.state = segment.state(slot)
+        self.counters = segment.backend_counters(worker, slot)
+        self._addresses = []
+
+    @property
+    def weight(self) -> int:
+        """0..256, as the supervisor last set it."""
+        return self.state.weight
+
+    @property
+    def flags(self) -> int:
+        """`BackendFlag` bits, as the supervisor last set them."""
+        return self.state.flags
+
+    @property
+    def active(self) -> int:
+        """Attempts in flight in all workers: this worker's exactly, the others' at most 1 ms old."""
+        cdef int worker
+        cdef int64_t others = 0
+        if self.segment.workers == 1:
+            return self.counters.active
+        if self.reactor is None or self.reactor.now - self.others_at > 1000000:
+            for worker in range(self.segment.workers):
+                if worker != self.worker:
+                    others += self.segment.backend_counters(worker, self.slot).active
+            self.others = others
+            if self.reactor is not None:
+                self.others_at = self.reactor.now
+        return self.counters.active + self.others
+
+    @property
+    def succeeded(self) -> int:
+        """Attempts that succeeded so far, in this worker."""
+        return self.counters.succeeded
+
+    @property
+    def addresses(self) -> list:
+        """Packed sockaddr values (`headgate.engine.pack_address`); tried in order from the one that last worked."""
+        return list(self._addresses)
+
+    @addresses.setter
+    def addresses(self, object value) -> None:
+        value = list(value)
+        if value == self._addresses:
+            return
+        for item in value:
+            if not isinstance(item, bytes) or not 2 < len(item) <= 128:
+                raise ValueError("an address is a packed sockaddr of 3 to 128 bytes")
+        self._addresses = value
+        self.preferred = 0
+
+    @property
+    def learned_idle_s(self) -> float:
+        """After how many idle seconds this backend was seen to close a connection; 0 = not known."""
+        return self.learned_idle / 1e9
+
+    cdef void learn_idle(self, int64_t age, bint raced) noexcept:
+        """The backend closed a connection that had been idle for `age`. raced: just as a request was sent on it."""
+        if age < SHORTEST_IDLE_NS:
+            return
+        if raced:
+            self.proven_idle = 0
+        elif age <= self.proven_idle:
+            return      # others were idle longer and still answered: it closed for another reason (its n-th answer, a restart)
+        # The shortest that was seen, rising again slowly: a backend restarted with a longer time is learned too.
+        if self.learned_idle == 0 or age < self.learned_idle:
+            self.learned_idle = age
+        else:
+            self.learned_idle += (age - self.learned_idle) // 8
+
+    cdef void prove_idle(self, int64_t age) noexcept:
+        """A connection that had been idle for `age` was used again, and answered."""
+        if age > self.proven_idle:
+            self.proven_idle = age
+
+    def close_idle(self) -> None:
+        """Drop all kept connections (its addresses changed, or it was removed)."""
+        while self.idle != NULL:
+            (<object>self.idle).drop()
+
+    def __repr__(self) -> str:
+        return f"<Backend {self.pool.name}/{self.name}>"
+
+
+cdef class Outcome:
+    """How an attempt ended: `kind` (`headgate.errors.Kind`), `status` (0 = no answer), seconds to the first byte (-1 = none) and in all."""
+
+    def __repr__(self) -> str:
+        return f"<Outcome {Kind(self.kind).name} status={self.status} first_byte_s={self.first_byte_s:.6f} total_s={self.total_s:.6f}>"

@@ -1,0 +1,80 @@
+"""The shared segment: backend states, counters, histograms. One memfd, mapped by the supervisor and every worker.
+
+Each word has one writer: backend states are written by the supervisor, counters by the worker that owns them. Readers
+take no lock; a generation word tells workers that some state changed.
+"""
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from headgate.engine.histogram cimport HISTOGRAM_BUCKETS, Histogram, histogram_add, histogram_index
+
+cdef enum:
+    MAX_KINDS = 48              # headgate.errors.Kind
+
+cdef enum BackendFlag:          # written by the supervisor
+    BACKEND_PRESENT = 1
+    BACKEND_ENABLED = 2         # by the administrator
+    BACKEND_UP = 4              # passes its active checks (or has none)
+    BACKEND_CHECKED = 8         # checked at least once (or has no check)
+    BACKEND_EJECTED = 16        # breaker open
+    BACKEND_HALF_OPEN = 32      # breaker half-open: one idempotent probe at a time
+    BACKEND_DRAINING = 64
+
+cdef struct BackendState:       # 256 bytes
+    uint32_t flags
+    uint32_t weight             # 0..256
+    uint64_t since_ms           # CLOCK_REALTIME of the last change
+    uint32_t probe              # half-open probe: 0 = free, else worker + 1; claimed by compare-and-swap
+    uint32_t sequence           # odd while the supervisor writes this record (a seqlock for readers of the whole)
+    char reason[232]            # why, UTF-8, NUL-terminated
+
+cdef struct BackendCounters:    # 256 bytes, one per worker and backend
+    int64_t active              # attempts in flight (a gauge; zeroed by the supervisor when its worker dies)
+    uint64_t attempts           # started
+    uint64_t succeeded
+    uint64_t failed             # attempts whose kind counts against the backend
+    uint64_t bytes_received     # body bytes from the backend
+    uint64_t bytes_sent
+    uint64_t connects           # connections opened
+    uint64_t reused             # attempts on a kept connection
+    uint64_t retried            # attempts that were a retry of a request which failed elsewhere
+    int64_t idle                # idle kept connections (gauge)
+    uint64_t status[6]          # answers by class; [0] = none
+    uint64_t reserved[16]
+
+cdef struct WorkerCounters:
+    uint64_t accepted
+    int64_t connections         # open client connections (gauge)
+    uint64_t requests           # exchanges begun
+    int64_t in_flight           # exchanges (gauge)
+    uint64_t answered           # exchanges that got a complete answer
+    uint64_t status[6]
+    uint64_t kind[MAX_KINDS]    # exchanges by how they ended
+    uint64_t retries
+    uint64_t strategy_errors
+    uint64_t log_dropped        # access-log lines
+    uint64_t bytes_received     # body bytes from clients
+    uint64_t bytes_sent
+    uint64_t heartbeat_ms       # CLOCK_MONOTONIC, once a second
+    uint64_t generation         # the last one applied
+    uint64_t started_ms
+    int64_t tunnels             # gauge
+    uint64_t refused_connections # over max_connections
+    uint64_t reserved[32]
+
+cdef class Segment:
+    cdef readonly int fd
+    cdef readonly int workers
+    cdef readonly int backend_capacity
+    cdef readonly int pool_capacity
+    cdef char *_base
+    cdef size_t _size
+    cdef char *_worker(self, int worker) noexcept
+    cdef int _open(self) except -1
+    cdef int _check_slot(self, int slot) except -1
+    cdef int _check_worker(self, int worker) except -1
+    cdef int _check_pool(self, int pool) except -1
+    cdef uint64_t *generation_word(self) noexcept
+    cdef BackendState *state(self, int slot) noexcept
+    cdef BackendCounters *backend_counters(self, int worker, int slot) noexcept
+    cdef WorkerCounters *worker_counters(self, int worker) noexcept
+    cdef Histogram *pool_latency(self, int worker, int pool) noexcept       # total time of an exchange
+    cdef Histogram *pool_first_byte(self, int worker, int pool) noexcept

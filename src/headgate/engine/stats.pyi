@@ -1,0 +1,191 @@
+from types import TracebackType
+from typing import Final, TypedDict
+
+from headgate.engine.histogram import Latency as Latency
+from headgate.engine.histogram import bucket_of as bucket_of
+from headgate.engine.histogram import histogram_bounds as histogram_bounds
+
+PRESENT: Final[int]
+ENABLED: Final[int]
+UP: Final[int]
+CHECKED: Final[int]
+EJECTED: Final[int]
+HALF_OPEN: Final[int]
+DRAINING: Final[int]
+MAX_WEIGHT: Final[int]
+
+class BackendTotals:
+    """One backend's counters, summed over workers."""
+
+    active: Final[int]
+    """Attempts in flight."""
+    attempts: Final[int]
+    """Attempts started."""
+    succeeded: Final[int]
+    failed: Final[int]
+    """Attempts whose kind counts against the backend."""
+    bytes_received: Final[int]
+    """Body bytes from the backend."""
+    bytes_sent: Final[int]
+    connects: Final[int]
+    """Connections opened."""
+    reused: Final[int]
+    """Attempts on a kept connection."""
+    retried: Final[int]
+    """Attempts that were a retry of a request which failed elsewhere."""
+    idle: Final[int]
+    """Idle kept connections."""
+    status: Final[tuple[int, ...]]
+    """Answers by class; [0] = none."""
+
+    def as_dict(self) -> dict[str, int | list[int]]:
+        """The same as a dict, `status` as a list."""
+
+class Totals(TypedDict):
+    """Counters of WorkerCounters in stats.pxd."""
+
+    accepted: int
+    connections: int
+    """Open client connections."""
+    requests: int
+    """Exchanges begun."""
+    in_flight: int
+    answered: int
+    """Exchanges that got a complete answer."""
+    status: list[int]
+    """Answers by class; [0] = none."""
+    kind: list[int]
+    """Exchanges by how they ended, indexed by headgate.errors.Kind."""
+    retries: int
+    strategy_errors: int
+    log_dropped: int
+    """Access-log lines."""
+    bytes_received: int
+    """Body bytes from clients."""
+    bytes_sent: int
+    tunnels: int
+    refused_connections: int
+    """Over max_connections."""
+
+class WorkerTotals(Totals):
+    """One worker's counters."""
+
+    heartbeat_ms: int
+    """CLOCK_MONOTONIC, once a second."""
+    generation: int
+    """The last one applied."""
+    started_ms: int
+
+class Segment:
+    """The shared memory of one process tree: `create` in the supervisor, `open` in a worker.
+
+    Every method raises ValueError once the segment is closed and IndexError for a worker, slot or pool it was not laid
+    out for.
+    """
+
+    fd: Final[int]
+    """The memfd, closed with the segment; -1 afterwards."""
+    workers: Final[int]
+    backend_capacity: Final[int]
+    pool_capacity: Final[int]
+
+    @staticmethod
+    def create(workers: int, backends: int = 8192, pools: int = 1024) -> Segment:
+        """A new, zeroed segment for so many workers (1 to 1024), backends and pools. OSError when memory is refused."""
+
+    @staticmethod
+    def open(fd: int) -> Segment:
+        """The segment behind an inherited descriptor, which it takes over (the caller keeps it when this raises).
+
+        ValueError says why it is not one: too short, another magic, another layout or size.
+        """
+
+    def close(self) -> None:
+        """Unmaps it and closes the descriptor. Only after every engine that uses it: they hold pointers into it."""
+
+    def __enter__(self) -> Segment: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    # Written by the supervisor.
+    def set_backend(
+        self,
+        slot: int,
+        *,
+        flags: int | None = None,
+        weight: int | None = None,
+        reason: str | None = None,
+        since_ms: int | None = None,
+    ) -> None:
+        """Writes what is given of a backend's state and leaves the rest; bump_generation() makes workers look.
+
+        weight: 0 to 256, else ValueError. reason: cut at 231 bytes of UTF-8. since_ms: milliseconds since 1970.
+        """
+
+    def clear_backend(self, slot: int) -> None:
+        """Frees a slot for another backend: state and counters become zero, gauges stay to their owners.
+
+        Only when all workers acknowledged that the backend is gone.
+        """
+
+    def clear_pool(self, pool: int) -> None:
+        """Frees a pool's slot for another pool: its histograms become zero in every worker's part."""
+
+    def bump_generation(self) -> int:
+        """Tells every worker that some state changed; returns the new generation."""
+
+    def zero_worker_gauges(self, worker: int) -> None:
+        """After a worker's death: what it had open counts as gone; half-open probes it held are freed."""
+
+    def release_probe(self, slot: int) -> None:
+        """Frees a backend's half-open probe, whoever holds it."""
+
+    # Read by anyone.
+    @property
+    def generation(self) -> int:
+        """How often some backend's state changed."""
+
+    def backend_flags(self, slot: int) -> int: ...
+    def backend_weight(self, slot: int) -> int: ...
+    def backend_reason(self, slot: int) -> str: ...
+    def backend_since_ms(self, slot: int) -> int: ...
+    def backend_state(self, slot: int) -> tuple[int, int, str, int]:
+        """(flags, weight, reason, since_ms), all of one moment."""
+
+    def claim_probe(self, slot: int, worker: int) -> bool:
+        """Takes the backend's half-open probe for `worker`; False when it is taken (by this worker, too)."""
+
+    def probe_holder(self, slot: int) -> int | None:
+        """The worker that holds the half-open probe, or None."""
+
+    def backend_totals(self, slot: int) -> BackendTotals:
+        """The backend's counters, summed over workers."""
+
+    def backend_active(self, slot: int) -> int:
+        """Attempts in flight at this backend, over all workers."""
+
+    def worker_totals(self, worker: int) -> WorkerTotals:
+        """One worker's counters by the names of WorkerCounters in stats.pxd; `status` and `kind` are lists."""
+
+    def totals(self) -> Totals:
+        """The same summed over workers, without heartbeat_ms, generation and started_ms."""
+
+    def kind_counts(self) -> list[int]:
+        """Exchanges by how they ended, over all workers, indexed by headgate.errors.Kind."""
+
+    def latency(self, pool: int, *, first_byte: bool = False) -> Latency:
+        """Latency of a pool's exchanges over all workers: their total time, or the time to their first byte."""
+
+    # Written by a worker, from Python (the engine writes through pointers).
+    def add_worker(self, worker: int, name: str, amount: int = 1, *, index: int = 0) -> None:
+        """Adds to one of the worker's own counters; `index` for "status" and "kind". KeyError for an unknown name."""
+
+    def set_worker(self, worker: int, name: str, value: int) -> None:
+        """Sets one of the worker's own words, such as started_ms or generation. KeyError for an unknown name."""
+
+    def add_backend(self, worker: int, slot: int, name: str, amount: int = 1, *, index: int = 0) -> None:
+        """Adds to one of the worker's own counters of a backend; `index` for "status". KeyError for an unknown name."""
+
+    def add_latency(self, worker: int, pool: int, ns: int, *, first_byte: bool = False) -> None:
+        """Counts one duration in the worker's own histogram of a pool."""

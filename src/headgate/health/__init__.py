@@ -1,0 +1,1 @@
+"""Active checks, run once per machine by the supervisor."""

@@ -1,0 +1,1 @@
+"""What the balancer shows of itself."""

@@ -1,0 +1,246 @@
+"""The status document: what the status page, the command line and a user's program see of a running balancer.
+
+Made from the shared segment alone, so that whichever process is asked gives the same answer, over all workers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Literal
+
+import msgspec
+
+from headgate.engine import stats
+from headgate.engine.stats import Latency, Segment
+from headgate.errors import MEANING, Kind
+
+State = Literal["up", "down", "unchecked", "disabled", "draining", "ejected", "half_open"]
+
+# (pool name, backend name, URL, slot in the segment)
+BackendRow = tuple[str, str, str, int]
+
+_ROUTABLE = stats.PRESENT | stats.ENABLED | stats.CHECKED | stats.UP
+_STATUS_CLASSES = ("none", "1xx", "2xx", "3xx", "4xx", "5xx")
+
+
+class _Record(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """Python's names here, JSON's in the document."""
+
+
+class BackendStatus(_Record, frozen=True):
+    """One backend of one pool. Counters are since its slot was given to it, over all workers."""
+
+    url: str
+    name: str
+    pool: str
+    healthy: bool
+    """Routable (see `routable`): it gets requests; while draining or with weight 0 only those of bound sessions."""
+    state: State
+    reason: str
+    """Why it is in this state."""
+    since: str | None
+    """When it came into this state (RFC 3339, UTC); None = it never changed."""
+    weight: int
+    active_connections: int
+    """Attempts in flight."""
+    total_requests: int
+    """Attempts started."""
+    succeeded: int
+    failed: int
+    """Attempts that count against the backend."""
+    retried: int
+    """Attempts that were the retry of a request which had failed elsewhere."""
+    idle_connections: int
+    """Kept connections that wait for a request."""
+    opened_connections: int
+    reused_connections: int
+    """Attempts on a kept connection."""
+    bytes_received: int
+    bytes_sent: int
+    statuses: dict[str, int]
+    """Answers by class; "none" = attempts without one."""
+
+
+class LatencyStatus(_Record, frozen=True):
+    """Durations in seconds, each within 3.2 %; None while there are none."""
+
+    count: int
+    mean_seconds: float | None
+    p50_seconds: float | None
+    p90_seconds: float | None
+    p99_seconds: float | None
+
+
+class PoolStatus(_Record, frozen=True):
+    """One pool: its backends summed up, and the latency of its exchanges where its slot is known."""
+
+    name: str
+    backends: int
+    healthy: int
+    active_connections: int
+    total_requests: int
+    total_time: LatencyStatus | None
+    first_byte_time: LatencyStatus | None
+
+
+class TotalStatus(_Record, frozen=True):
+    """The whole process tree, since it started."""
+
+    accepted: int
+    connections: int
+    """Open client connections."""
+    refused_connections: int
+    requests: int
+    in_flight: int
+    answered: int
+    retries: int
+    tunnels: int
+    bytes_received: int
+    bytes_sent: int
+    strategy_errors: int
+    log_dropped: int
+    """Access-log lines that could not be written."""
+    statuses: dict[str, int]
+    outcomes: dict[str, int]
+    """Exchanges by how they ended (the log words of headgate.errors), those that occurred."""
+
+
+class Status(_Record, frozen=True):
+    """The document."""
+
+    backends: list[BackendStatus]
+    pools: list[PoolStatus]
+    totals: TotalStatus
+    workers: int
+    generation: int
+    version: str
+
+
+def routable(flags: int) -> bool:
+    """Whether a backend with these flags gets requests: present, enabled, checked, up, and its breaker closed."""
+    return flags & (_ROUTABLE | stats.EJECTED | stats.HALF_OPEN) == _ROUTABLE
+
+
+def state_of(flags: int) -> State:
+    """One word for the flags. Of several reasons not to use a backend, the one to look at first."""
+    if not (flags & stats.PRESENT and flags & stats.ENABLED):
+        return "disabled"
+    if not flags & stats.CHECKED:
+        return "unchecked"
+    if not flags & stats.UP:
+        return "down"
+    if flags & stats.HALF_OPEN:
+        return "half_open"
+    if flags & stats.EJECTED:
+        return "ejected"
+    return "draining" if flags & stats.DRAINING else "up"
+
+
+def build(
+    segment: Segment, backends: Iterable[BackendRow], *, version: str, pool_slots: Mapping[str, int] | None = None
+) -> Status:
+    """The document for these backends, in their order; pools in the order in which they first occur.
+
+    pool_slots: where each pool's latency is counted; a pool that is not in it has none in the document. Every pool in
+    it is in the document, also one without backends.
+    """
+    rows = [_backend(segment, row) for row in backends]
+    slots = pool_slots or {}
+    by_pool: dict[str, list[BackendStatus]] = {}
+    for row in rows:
+        by_pool.setdefault(row.pool, []).append(row)
+    for name in slots:
+        by_pool.setdefault(name, [])
+    return Status(
+        backends=rows,
+        pools=[_pool(segment, name, members, slots.get(name)) for name, members in by_pool.items()],
+        totals=_totals(segment),
+        workers=segment.workers,
+        generation=segment.generation,
+        version=version,
+    )
+
+
+def render(
+    segment: Segment, backends: Iterable[BackendRow], *, version: str, pool_slots: Mapping[str, int] | None = None
+) -> bytes:
+    """The document as JSON; see `build`."""
+    return msgspec.json.encode(build(segment, backends, version=version, pool_slots=pool_slots))
+
+
+def _backend(segment: Segment, row: BackendRow) -> BackendStatus:
+    pool, name, url, slot = row
+    flags, weight, reason, since_ms = segment.backend_state(slot)
+    counted = segment.backend_totals(slot)
+    return BackendStatus(
+        url=url,
+        name=name,
+        pool=pool,
+        healthy=routable(flags),
+        state=state_of(flags),
+        reason=reason,
+        since=_moment(since_ms) if since_ms else None,
+        weight=weight,
+        active_connections=counted.active,
+        total_requests=counted.attempts,
+        succeeded=counted.succeeded,
+        failed=counted.failed,
+        retried=counted.retried,
+        idle_connections=counted.idle,
+        opened_connections=counted.connects,
+        reused_connections=counted.reused,
+        bytes_received=counted.bytes_received,
+        bytes_sent=counted.bytes_sent,
+        statuses=dict(zip(_STATUS_CLASSES, counted.status, strict=True)),
+    )
+
+
+def _pool(segment: Segment, name: str, members: list[BackendStatus], slot: int | None) -> PoolStatus:
+    return PoolStatus(
+        name=name,
+        backends=len(members),
+        healthy=sum(member.healthy for member in members),
+        active_connections=sum(member.active_connections for member in members),
+        total_requests=sum(member.total_requests for member in members),
+        total_time=None if slot is None else _latency(segment.latency(slot)),
+        first_byte_time=None if slot is None else _latency(segment.latency(slot, first_byte=True)),
+    )
+
+
+def _latency(latency: Latency) -> LatencyStatus:
+    def quantile(q: float) -> float | None:
+        ns = latency.quantile(q)
+        return None if ns is None else ns / 1e9
+
+    return LatencyStatus(
+        count=latency.count,
+        mean_seconds=latency.sum_ns / latency.count / 1e9 if latency.count else None,
+        p50_seconds=quantile(0.50),
+        p90_seconds=quantile(0.90),
+        p99_seconds=quantile(0.99),
+    )
+
+
+def _totals(segment: Segment) -> TotalStatus:
+    total = segment.totals()
+    return TotalStatus(
+        accepted=total["accepted"],
+        connections=total["connections"],
+        refused_connections=total["refused_connections"],
+        requests=total["requests"],
+        in_flight=total["in_flight"],
+        answered=total["answered"],
+        retries=total["retries"],
+        tunnels=total["tunnels"],
+        bytes_received=total["bytes_received"],
+        bytes_sent=total["bytes_sent"],
+        strategy_errors=total["strategy_errors"],
+        log_dropped=total["log_dropped"],
+        statuses=dict(zip(_STATUS_CLASSES, total["status"], strict=True)),
+        outcomes={MEANING[kind].word: total["kind"][kind] for kind in Kind if total["kind"][kind]},
+    )
+
+
+def _moment(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

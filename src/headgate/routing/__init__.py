@@ -1,0 +1,1 @@
+"""Which route a request takes: `match` holds the table. Pure, no I/O."""

@@ -1,0 +1,1 @@
+"""Supervisor, controller, workers and what they say to each other."""

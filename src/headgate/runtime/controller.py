@@ -1,0 +1,333 @@
+"""The owner of desired and observed state: what should run, and what is known of every backend.
+
+It knows no process and no listening socket: workers are channels that somebody attaches (the supervisor over
+socketpairs, `LoadBalancer` directly), and everything runs in one event loop. What it wants, workers get as snapshots;
+what it knows of backends, they read from the shared segment; what they see, they say in messages.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from asyncio import AbstractEventLoop, Event, TimerHandle, timeout
+from collections.abc import Callable, Mapping
+from random import Random
+from typing import Any
+
+from headgate.config.schema import Config, Strategy
+from headgate.discovery.dns import Lookup, system_lookup
+from headgate.engine import stats
+from headgate.observe.logging import LEVELS
+from headgate.runtime import edits, states
+from headgate.runtime.fleet import Fleet
+from headgate.runtime.links import Link
+from headgate.runtime.messages import (
+    Addresses,
+    Applied,
+    Apply,
+    Drained,
+    Failed,
+    Hello,
+    Log,
+    Message,
+    Probed,
+    Rejected,
+    StrategyError,
+    Trip,
+)
+from headgate.runtime.secrets import machine_secret, pool_secret, state_directory
+from headgate.runtime.snapshot import Snapshot
+from headgate.runtime.states import BackendRecord
+from headgate.runtime.transport import DirectChannel, MessageChannel
+
+log = logging.getLogger("headgate.control")
+
+# How long the start waits for names and first checks; the listeners open after that, whatever is known by then.
+FIRST_ROUND_S = 2.0
+# Slots that rest, and workers that were busy at the last snapshot, are looked after this often.
+_HOUSEKEEPING_S = 0.5
+
+
+class Controller:
+    """Runs a configuration: slots, snapshots, checks, breakers, names, and changes while it runs.
+
+    config: validated. segment: the shared segment, whose states this process alone writes. loop: where everything
+    happens; all methods are called from its thread. lookup: resolves names (blocking, called in threads). random,
+    now (monotonic seconds) and wall (seconds since 1970): injected for tests. secret: the machine's secret for sticky
+    cookies; read from its file, once it is needed, when not given.
+
+    Resolving and checking begin at once; `first_round` waits for them.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        segment: stats.Segment,
+        *,
+        loop: AbstractEventLoop,
+        lookup: Lookup = system_lookup,
+        random: Random | None = None,
+        now: Callable[[], float] | None = None,
+        wall: Callable[[], float] = time.time,
+        secret: bytes | None = None,
+    ) -> None:
+        self._loop = loop
+        self._segment = segment
+        self._secret = secret
+        self._config = config
+        self._generation = 0
+        self._links: list[Link] = []
+        self._publishing = False
+        self._late: set[Link] = set()
+        self._acknowledged = Event()
+        self._said: set[tuple[str, str]] = set()
+        self._timer: TimerHandle | None = None
+        self._closed = False
+        self.on_message: Callable[[Link, Message], None] = lambda link, message: None
+        """Called with every message of a worker, after the controller has dealt with it."""
+        self.on_gone: Callable[[Link], None] = lambda link: None
+        """Called when a worker's channel has ended without `detach`; it is detached by then."""
+        self._fleet = Fleet(segment, self._moved, loop=loop, lookup=lookup, random=random, now=now, wall=wall)
+        self.apply(config)
+
+    # What there is
+
+    @property
+    def config(self) -> Config:
+        """The configuration as it is now, runtime changes included."""
+        return self._config
+
+    @property
+    def segment(self) -> stats.Segment:
+        """Where the states are, and the workers' counters."""
+        return self._segment
+
+    @property
+    def generation(self) -> int:
+        """Of the last snapshot. (The segment has a generation word of its own, for states.)"""
+        return self._generation
+
+    @property
+    def links(self) -> tuple[Link, ...]:
+        """The attached workers."""
+        return tuple(self._links)
+
+    @property
+    def events(self) -> list[states.Event]:
+        """The last changes of state, oldest first."""
+        return list(self._fleet.states.events)
+
+    def backends(self, pool: str | None = None) -> list[BackendRecord]:
+        """What is known of each backend (of one pool), in the configuration's order. To be read only."""
+        pools = self._config.pools if pool is None else {pool: edits.pool_of(self._config, pool)}
+        return [self._fleet.records[name, backend.name] for name, one in pools.items() for backend in one.backends]
+
+    def backend(self, pool: str, backend: str) -> BackendRecord:
+        """One backend, by its name or URL. Raises ValueError."""
+        return self._fleet.records[pool, edits.backend_of(self._config, pool, backend).name]
+
+    def snapshot(self) -> Snapshot:
+        """The desired state, as workers get it."""
+        return Snapshot(
+            config=self._config,
+            generation=self._generation,
+            pool_slots=self._fleet.pool_slots,
+            backend_slots=self._fleet.backend_slots,
+            addresses={record.slot: list(record.addresses) for record in self._fleet.records.values()},
+            sticky_secrets=self._sticky_secrets(),
+        )
+
+    async def first_round(self, timeout_s: float = FIRST_ROUND_S) -> bool:
+        """Wait for names and first checks; false when `timeout_s` ran out with some of them still unknown."""
+        return await self._fleet.first_round(timeout_s)
+
+    async def applied(self, timeout_s: float) -> bool:
+        """Wait until every attached worker runs the current snapshot; false when one cannot, or time ran out.
+
+        Without workers that is at once. A worker's reason to refuse is in its `Link.rejected`.
+        """
+        self._send_snapshot()
+        try:
+            async with timeout(timeout_s):
+                while any(link.generation < self._generation for link in self._links):
+                    if any(link.rejected for link in self._links):
+                        return False
+                    self._acknowledged.clear()
+                    await self._acknowledged.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    # Workers
+
+    def attach(self, channel: MessageChannel | DirectChannel, worker: int = 0) -> Link:
+        """A worker has come. It gets the current snapshot now and every later one; its link says what it answered."""
+        self._send_snapshot()
+        link = Link(self._loop, channel, worker, self._received, self._gone)
+        self._links.append(link)
+        link.send(Apply(self.snapshot()))
+        return link
+
+    def detach(self, link: Link) -> None:
+        """A worker has gone, or shall go. Its gauges and the probes it held are cleared away; its counters stay."""
+        link.close()
+        if link in self._links:
+            self._links.remove(link)
+            self._late.discard(link)
+            self._segment.zero_worker_gauges(link.worker)
+            self._recycle()
+            self._acknowledged.set()
+
+    def publish(self) -> None:
+        """Send the workers a new snapshot; changes made in one turn of the loop go together."""
+        if not self._publishing and not self._closed:
+            self._publishing = True
+            self._loop.call_soon(self._send_snapshot)
+
+    def publish_now(self) -> None:
+        """Send at once what waits to be published, snapshots and states alike, if anything does."""
+        self._send_snapshot()
+        self._fleet.states.settle()
+
+    def close(self) -> None:
+        """Stop checking and resolving, and let go of all workers."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        self._fleet.close()
+        for link in self._links:
+            link.close()
+        self._links.clear()
+
+    # Changes while it runs. All raise ValueError with a text for people, and then nothing has changed. A backend is
+    # named by its name, or by its URL where that is unique in the pool.
+
+    def add_backend(self, pool: str, url: str, weight: int = 1, name: str | None = None) -> BackendRecord:
+        """One backend more, used as soon as its first check has passed."""
+        config, added = edits.with_backend(self._config, pool, url, weight, name)
+        self.apply(config)
+        return self._fleet.records[pool, added.name]
+
+    def remove_backend(self, pool: str, backend: str) -> None:
+        """No new request from now on; those in flight finish."""
+        self.apply(edits.without_backend(self._config, pool, backend)[0])
+
+    def drain_backend(self, pool: str, backend: str) -> None:
+        """No new sessions from now on; bound ones go on. `enable_backend` ends it."""
+        self._fleet.administer(self.backend(pool, backend), "draining", enabled=True, draining=True)
+
+    def enable_backend(self, pool: str, backend: str) -> None:
+        """Back from `drain_backend` or `disable_backend`."""
+        self._fleet.administer(self.backend(pool, backend), "enabled", enabled=True, draining=False)
+
+    def disable_backend(self, pool: str, backend: str) -> None:
+        """No new request at all from now on, bound sessions included; those in flight finish."""
+        self._fleet.administer(self.backend(pool, backend), "disabled", enabled=False, draining=False)
+
+    def set_weight(self, pool: str, backend: str, weight: int) -> None:
+        """0 to 256; 0 = bound sessions only."""
+        config, changed = edits.with_weight(self._config, pool, backend, weight)
+        self.apply(config)
+        self._fleet.states.happened(self._fleet.records[pool, changed.name], "weight set", str(weight))
+
+    def set_strategy(self, pool: str, strategy: str | Mapping[str, Any] | Strategy) -> None:
+        """Another way to pick: a name, a table with name and options, or the schema's object.
+
+        A worker that cannot build it refuses the snapshot (see `applied`) and goes on as before.
+        """
+        self.apply(edits.with_strategy(self._config, pool, strategy))
+
+    def apply(self, config: Config) -> None:
+        """A whole new configuration. Backends that stay keep their slot, health, breaker and administrative state."""
+        self._fleet.apply(config, self._generation + 1)
+        self._config = config
+        self.publish()
+
+    # What workers say
+
+    def _received(self, link: Link, message: Message) -> None:
+        match message:
+            case Applied(generation):
+                link.generation = max(link.generation, generation)
+                link.rejected = ""
+                self._recycle()
+                self._acknowledged.set()
+            case Rejected(generation, text):
+                if generation == self._generation:
+                    link.rejected = text or "no reason given"
+                if link.generation:  # at the start there is no "as before": whoever starts the worker says what follows
+                    said = f"the new state is refused, workers go on as before: {text}"
+                    self._say_once("rejected", said, logging.ERROR)
+                self._acknowledged.set()
+            case Failed(slot, kind, reason):
+                self._fleet.failed(slot, kind, reason)
+            case Trip(slot, kind, reason):
+                self._fleet.tripped(slot, kind, reason)
+            case Probed(slot, ok, kind):
+                self._fleet.probed(slot, ok, kind)
+            case StrategyError(pool, text):
+                text = f"pool {pool}: the strategy failed, round robin serves: {text}"
+                self._say_once(f"strategy {pool}", text, logging.ERROR)
+            case Log(level, text):
+                log.log(LEVELS.get(level, logging.INFO), "worker %d: %s", link.worker, text)
+            case Hello(_, pid):
+                link.pid = pid
+            case Drained():
+                link.drained = True
+            case _:
+                log.error("worker %d sent a message that is not for us: %s", link.worker, type(message).__name__)
+        self.on_message(link, message)
+
+    def _gone(self, link: Link) -> None:
+        self.detach(link)
+        self.on_gone(link)
+
+    def _say_once(self, about: str, text: str, level: int = logging.WARNING) -> None:
+        """Every worker meets the same mistake; one line tells it. (Bounded: a text may carry a number that changes.)"""
+        if len(self._said) < 1000 and (about, text) not in self._said:
+            self._said.add((about, text))
+            log.log(level, "%s", text)
+
+    # What workers are told
+
+    def _send_snapshot(self) -> None:
+        if not self._publishing or self._closed:
+            return
+        self._publishing = False
+        self._generation += 1
+        self._said = {said for said in self._said if said[0] != "rejected"}
+        message = Apply(self.snapshot())
+        for link in self._links:
+            link.rejected = ""
+            if link.busy:
+                self._late.add(link)  # it gets the newest one when it has read what waits: snapshots do not pile up
+            else:
+                link.send(message)
+                link.deliver()  # the loop called us: a change is in force before what the network brings next
+        self._recycle()
+
+    def _moved(self, slot: int, addresses: list[bytes]) -> None:
+        for link in self._links:
+            link.send(Addresses(slot, addresses))
+
+    def _recycle(self) -> None:
+        acknowledged = min((link.generation for link in self._links), default=self._generation)
+        self._fleet.recycle(acknowledged)
+        if self._timer is None and not self._closed and (self._fleet.resting or self._late):
+            self._timer = self._loop.call_later(_HOUSEKEEPING_S, self._housekeeping)
+
+    def _housekeeping(self) -> None:
+        self._timer = None
+        for link in [link for link in self._late if not link.busy]:
+            self._late.discard(link)
+            link.send(Apply(self.snapshot()))
+        self._recycle()
+
+    def _sticky_secrets(self) -> dict[str, bytes]:
+        secrets = {}
+        for name, pool in self._config.pools.items():
+            if pool.sticky is not None:
+                if self._secret is None and not pool.sticky.secret:
+                    self._secret = machine_secret(state_directory())
+                secrets[name] = pool_secret(pool.sticky.secret, self._secret or b"", name)
+        return secrets

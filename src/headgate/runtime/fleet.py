@@ -1,0 +1,286 @@
+"""The backends as they are: slots, addresses, checks and breakers, and the state that follows from them.
+
+Everything that is seen of a backend ends here, whoever saw it (the monitor, the resolver, a worker), and leaves through
+`States` into the shared segment.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from asyncio import AbstractEventLoop
+from collections.abc import Callable
+from random import Random
+
+from headgate.config.schema import Backend, Config, Health
+from headgate.discovery.dns import Lookup, Resolver, system_lookup
+from headgate.engine import stats
+from headgate.errors import MEANING, Kind, Verdict
+from headgate.health.monitor import Monitor
+from headgate.health.plan import check_addresses, plan_for
+from headgate.resilience import breaker, health_state
+from headgate.runtime.address import pack_address
+from headgate.runtime.breakers import Breakers
+from headgate.runtime.slots import SlotTable
+from headgate.runtime.states import BackendRecord, States
+
+Key = tuple[str, str]  # pool name, backend name
+
+_BREAKER_WORDS = {
+    breaker.State.OPEN: "ejected",
+    breaker.State.HALF_OPEN: "half-open",
+    breaker.State.CLOSED: "readmitted",
+}
+
+
+class Fleet:
+    """All backends of all pools. For the arguments see `Controller`.
+
+    moved: called with (slot, addresses) when a backend's name has new addresses.
+    """
+
+    def __init__(
+        self,
+        segment: stats.Segment,
+        moved: Callable[[int, list[bytes]], None],
+        *,
+        loop: AbstractEventLoop,
+        lookup: Lookup = system_lookup,
+        random: Random | None = None,
+        now: Callable[[], float] | None = None,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        random = random or Random()
+        self._segment = segment
+        self._moved = moved
+        self._loop = loop
+        self._config = Config()
+        self._starting = True  # a thousand backends that come up at the start are no news
+        self.states = States(segment, loop.call_soon, wall)
+        self.records: dict[Key, BackendRecord] = {}
+        self._by_name: dict[tuple[str, int], list[BackendRecord]] = {}
+        self._slots: SlotTable[Key] = SlotTable(segment.backend_capacity, self._busy)
+        self._pool_slots: SlotTable[str] = SlotTable(segment.pool_capacity)
+        self._resolver = Resolver(loop, self._resolved, lookup=lookup, random=random)
+        self._monitor = Monitor(loop, self._health_changed, urgent=self._urgent, random=random)
+        self._breakers = Breakers(loop, self._breaker_changed, self._breaker_refused, now=now or loop.time)
+
+    @property
+    def pool_slots(self) -> dict[str, int]:
+        """Pool name -> slot."""
+        return dict(self._pool_slots.items())
+
+    @property
+    def backend_slots(self) -> dict[Key, int]:
+        """(pool name, backend name) -> slot."""
+        return dict(self._slots.items())
+
+    @property
+    def resting(self) -> int:
+        """Freed slots that may not be given away yet."""
+        return self._slots.resting + self._pool_slots.resting
+
+    def at(self, slot: int) -> BackendRecord | None:
+        """The backend in this slot; None when it has been removed."""
+        key = self._slots.key(slot)
+        return self.records.get(key) if key is not None else None
+
+    async def first_round(self, timeout_s: float) -> bool:
+        """Wait for names and first checks; false when time ran out with some of them still unknown."""
+        deadline = self._loop.time() + timeout_s
+        settled = await self._resolver.settled(timeout_s)
+        checked = await self._monitor.first_round(max(0.0, deadline - self._loop.time()))
+        self._starting = False
+        return settled and checked
+
+    def close(self) -> None:
+        """Stop checking and resolving."""
+        self._monitor.close()
+        self._resolver.close()
+        self._breakers.close()
+        self.states.close()
+
+    # Which backends there are
+
+    def apply(self, config: Config, generation: int) -> None:
+        """Become this configuration. `generation` is the snapshot that will tell the workers.
+
+        Raises ValueError, with nothing changed, when there is no room for it in the segment.
+        """
+        wanted = {(name, backend.name): backend for name, pool in config.pools.items() for backend in pool.backends}
+        gone = [key for key, record in self.records.items() if not _stays(record, wanted.get(key))]
+        new = [key for key in wanted if key not in self.records or key in gone]
+        # What is freed now rests for a moment: it makes no room for what comes now.
+        if len(self._slots) + self._slots.resting + len(new) > self._slots.capacity:
+            raise ValueError(f"there is no room for so many backends: the segment holds {self._slots.capacity}")
+        new_pools = config.pools.keys() - self._config.pools.keys()
+        if len(self._pool_slots) + self._pool_slots.resting + len(new_pools) > self._pool_slots.capacity:
+            raise ValueError(f"there is no room for so many pools: the segment holds {self._pool_slots.capacity}")
+        old, self._config = self._config, config
+        for key in gone:
+            self._remove(key, generation)
+        for name in old.pools.keys() - config.pools.keys():
+            self._pool_slots.release(name, generation)
+            self._breakers.remove_pool(name)
+        for name, pool in config.pools.items():
+            self._pool_slots.take(name)
+            self._breakers.configure(name, pool.breaker)
+        for key, backend in wanted.items():
+            pool = config.pools[key[0]]
+            record = self.records.get(key)
+            if record is None:
+                self._add(key, backend, pool.health)
+            else:
+                before = old.pools[key[0]].health
+                record.config = backend
+                if before != pool.health:
+                    self._check(record, pool.health)
+                self.states.write(record)
+
+    def administer(self, record: BackendRecord, what: str, *, enabled: bool, draining: bool) -> None:
+        """What the administrator wants of it. Nothing happens when it is so already."""
+        if (record.enabled, record.draining) != (enabled, draining):
+            record.enabled, record.draining = enabled, draining
+            self.states.write(record)
+            self.states.happened(record, what, "")
+
+    def recycle(self, acknowledged: int) -> None:
+        """Every worker runs at least this generation: free the slots that no worker knows any more."""
+        self.states.clear(self._slots.recycle(acknowledged))
+        for slot in self._pool_slots.recycle(acknowledged):
+            self._segment.clear_pool(slot)
+
+    def _busy(self, slot: int) -> bool:
+        return self._segment.backend_active(slot) > 0
+
+    def _add(self, key: Key, backend: Backend, health: Health) -> None:
+        record = BackendRecord(pool=key[0], config=backend, slot=self._slots.take(key))
+        self.records[key] = record
+        self._breakers.add(key[0], record.slot)
+        url = backend.url
+        if url.is_unix:
+            record.addresses = [pack_address(socket.AF_UNIX, url.path)]
+        else:
+            self._by_name.setdefault((url.host, url.port), []).append(record)
+            record.addresses = list(self._resolver.watch(url.host, url.port))
+        self._check(record, health)
+        self.states.write(record)
+        self.states.happened(record, "added", "", quiet=self._starting)
+
+    def _remove(self, key: Key, generation: int) -> None:
+        record = self.records.pop(key)
+        self._slots.release(key, generation)
+        self._monitor.unwatch(record.slot)
+        self._breakers.remove(record.pool, record.slot)
+        url = record.config.url
+        if not url.is_unix:
+            self._by_name[url.host, url.port].remove(record)
+            self._resolver.unwatch(url.host, url.port)
+        self.states.withdraw(record)
+        self.states.happened(record, "removed", "")
+
+    # What is seen of them
+
+    def _check(self, record: BackendRecord, health: Health) -> None:
+        plan = plan_for(health, record.config)
+        if plan is not None:
+            self._monitor.watch(record.slot, plan, check_addresses(record.addresses, health.port))
+            if not record.addresses:
+                self._without_address(record)
+            return
+        self._monitor.unwatch(record.slot)
+        if record.addresses:
+            record.checked = record.up = True
+            record.health_reason = "not checked (health type is none)"
+        else:
+            self._without_address(record)
+
+    def _without_address(self, record: BackendRecord) -> None:
+        url = record.config.url
+        record.checked = False
+        record.up = False
+        record.health_reason = f"no address for {url.host}: {self._resolver.reason(url.host, url.port)}"
+
+    def _resolved(self, name: tuple[str, int], addresses: list[bytes], reason: str) -> None:
+        for record in self._by_name.get(name, ()):
+            changed = record.addresses != addresses
+            record.addresses = list(addresses)
+            health = self._config.pools[record.pool].health
+            if changed:
+                self._moved(record.slot, record.addresses)
+                if health.type == "none":
+                    self._check(record, health)
+                else:
+                    if not record.checked:
+                        record.health_reason = "not checked yet"
+                    self._monitor.set_addresses(record.slot, check_addresses(addresses, health.port))
+            if not addresses:
+                self._without_address(record)
+            self.states.write(record)
+
+    def _health_changed(self, slot: int, transition: health_state.Transition) -> None:
+        record = self.at(slot)
+        if record is None:
+            return
+        up = transition.after is health_state.State.UP
+        record.checked, record.up, record.health_reason = True, up, transition.reason
+        self.states.write(record)
+        first = self._starting and transition.before is health_state.State.UNCHECKED
+        self.states.happened(record, "up" if up else "down", transition.reason, quiet=first and up)
+        if transition.down_to_up:
+            self._breakers.came_up(record.pool, slot)
+
+    def _urgent(self, slot: int) -> bool:
+        """Nothing else in its pool can be used: one passed check is enough."""
+        record = self.at(slot)
+        return record is not None and not any(
+            self.records[record.pool, other.name].routable for other in self._config.pools[record.pool].backends
+        )
+
+    def _breaker_changed(self, slot: int, transition: breaker.Transition[int]) -> None:
+        record = self.at(slot)
+        if record is None:
+            return
+        record.breaker, record.breaker_reason = transition.after, transition.reason
+        self.states.free_probe(record)
+        self.states.write(record)
+        self.states.happened(record, _BREAKER_WORDS[transition.after], transition.reason)
+
+    def _breaker_refused(self, slot: int, reason: str) -> None:
+        record = self.at(slot)
+        if record is not None:
+            self.states.happened(record, "failing", reason)
+
+    # What workers saw
+
+    def failed(self, slot: int, kind: int, reason: str) -> None:
+        """A worker could not connect."""
+        record = self.at(slot)
+        if record is None or MEANING[Kind(kind)].verdict is not Verdict.CONNECT:
+            return
+        url = record.config.url
+        self._resolver.refresh(url.host, url.port)
+        reason = reason or MEANING[Kind(kind)].word.replace("_", " ")
+        if self._config.pools[record.pool].health.type == "none":
+            self._breakers.eject(record.pool, slot, Kind(kind), f"a request could not connect: {reason}")
+        else:
+            self._monitor.connect_failed(slot, reason)
+
+    def tripped(self, slot: int, kind: int, reason: str) -> None:
+        """A worker's detector opened the breaker."""
+        record = self.at(slot)
+        if record is not None:
+            self._breakers.trip(record.pool, slot, Kind(kind), reason)
+
+    def probed(self, slot: int, ok: bool, kind: int) -> None:
+        """A half-open backend was tried."""
+        record = self.at(slot)
+        if record is not None:
+            self._breakers.probed(record.pool, slot, ok, Kind(kind))
+            # Whatever it showed, the next probe may begin.
+            self.states.free_probe(record)
+
+
+def _stays(record: BackendRecord, wanted: Backend | None) -> bool:
+    """The same name with another address is another backend: nothing known of the old one holds for it."""
+    return wanted is not None and wanted.url.identity == record.config.url.identity

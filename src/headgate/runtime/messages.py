@@ -1,0 +1,135 @@
+"""What the controller and its workers say to each other: one tagged structure per message.
+
+The set is closed and both sides come from the same installation, so there is no version negotiation. Nothing on the
+path of a request waits for a message; a message that is lost with its worker is made good by the next snapshot.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from headgate.config.schema import Listener
+from headgate.runtime.snapshot import Snapshot
+
+
+class _Message(msgspec.Struct, frozen=True, tag=True):
+    pass
+
+
+# Controller -> worker
+
+
+class Apply(_Message, frozen=True):
+    """Become this. Answered by `Applied`, or by `Rejected` when the worker cannot (it then stays as it was)."""
+
+    snapshot: Snapshot
+
+
+class Listen(_Message, frozen=True):
+    """Accept on the one descriptor that comes with this message; it is bound and already listening."""
+
+    listener: Listener
+
+
+class Addresses(_Message, frozen=True):
+    """New addresses for one backend (packed `struct sockaddr`, in order); ignored when the slot is unknown."""
+
+    slot: int
+    addresses: list[bytes]
+
+
+class Drain(_Message, frozen=True):
+    """Stop accepting, close idle connections, finish what is in flight, cut off after `deadline_s` seconds, answer
+    `Drained`."""
+
+    deadline_s: float
+
+
+class ReopenLogs(_Message, frozen=True):
+    """Open log files anew, by name (they have been rotated)."""
+
+
+class Stop(_Message, frozen=True):
+    """Exit now, without draining."""
+
+
+# Worker -> controller
+
+
+class Hello(_Message, frozen=True):
+    """The first message of a worker."""
+
+    worker: int
+    pid: int
+
+
+class Applied(_Message, frozen=True):
+    """The snapshot of this generation is in force; backends that are not in it get no new
+    request. (Their slots are reused only when their gauges of attempts in flight are zero as well.)"""
+
+    generation: int
+
+
+class Rejected(_Message, frozen=True):
+    """The snapshot of this generation could not be applied (a strategy that cannot be built, for example)."""
+
+    generation: int
+    text: str
+
+
+class Failed(_Message, frozen=True):
+    """An attempt failed in a way that bears on the active check: `kind` is a `errors.Kind` whose verdict is CONNECT.
+
+    Sent at most once per backend and second: every request of a busy worker meets the same refused connection.
+    """
+
+    slot: int
+    kind: int
+    reason: str = ""
+
+
+class Trip(_Message, frozen=True):
+    """The worker's detector opened the breaker; the worker already avoids the backend.
+
+    kind: the `errors.Kind` of the last failure. reason: the text for people ("5 failures in a row: reset").
+    """
+
+    slot: int
+    kind: int
+    reason: str
+
+
+class Probed(_Message, frozen=True):
+    """A half-open backend was tried with a request. `kind` tells how it ended."""
+
+    slot: int
+    ok: bool
+    kind: int
+
+
+class StrategyError(_Message, frozen=True):
+    """A user's strategy raised or answered nonsense; the fallback served the request. Once per text and worker."""
+
+    pool: str
+    text: str
+
+
+class Log(_Message, frozen=True):
+    """A line for the supervisor's log. `level` is "debug", "info", "warning" or "error"."""
+
+    level: str
+    text: str
+
+
+class Drained(_Message, frozen=True):
+    """Nothing is in flight any more, or the deadline has passed; the worker is about to exit.
+
+    cut_off: how many exchanges the deadline ended.
+    """
+
+    cut_off: int = 0
+
+
+ToWorker = Apply | Listen | Addresses | Drain | ReopenLogs | Stop
+ToController = Hello | Applied | Rejected | Failed | Trip | Probed | StrategyError | Log | Drained
+Message = ToWorker | ToController

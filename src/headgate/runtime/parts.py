@@ -1,0 +1,53 @@
+"""Where the agent gets engine objects from: the compiled engine, or in unit tests a stand-in with the same names."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from headgate.config import schema
+
+if TYPE_CHECKING:
+    from headgate.engine import AccessLog, Backend, Listener, Pool, Route, Segment
+
+
+class Parts(Protocol):
+    """Makes engine objects from their configuration."""
+
+    def listener(self, fd: int, config: schema.Listener) -> Listener: ...
+
+    def route(self, pool: Pool, config: schema.Route) -> Route: ...
+
+    def pool(self, name: str, slot: int, config: schema.Pool) -> Pool: ...
+
+    def backend(self, pool: Pool, slot: int, config: schema.Backend) -> Backend: ...
+
+    def access_log(self, config: schema.AccessLog) -> AccessLog | None:
+        """None for the format "off". OSError when the file cannot be opened."""
+
+
+class EngineParts:
+    """The real ones, counting in one worker's part of the segment."""
+
+    def __init__(self, segment: Segment, worker: int) -> None:
+        from headgate import engine
+
+        self._engine = engine
+        self._segment = segment
+        self._worker = worker
+
+    def listener(self, fd: int, config: schema.Listener) -> Listener:
+        return self._engine.Listener(fd, config)
+
+    def route(self, pool: Pool, config: schema.Route) -> Route:
+        return self._engine.Route(pool, config)
+
+    def pool(self, name: str, slot: int, config: schema.Pool) -> Pool:
+        return self._engine.Pool(name, slot, config)
+
+    def backend(self, pool: Pool, slot: int, config: schema.Backend) -> Backend:
+        return self._engine.Backend(pool, slot, config, segment=self._segment, worker=self._worker)
+
+    def access_log(self, config: schema.AccessLog) -> AccessLog | None:
+        if config.format == "off":
+            return None
+        return self._engine.AccessLog(config.format, config.path)

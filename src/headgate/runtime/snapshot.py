@@ -1,0 +1,31 @@
+"""The desired state of the whole balancer, as one immutable value: what a worker is asked to become.
+
+A snapshot is complete. A worker compares it with what it runs and changes only what differs, so a snapshot that was
+superseded before it was read costs nothing and none is ever missed.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from headgate.config.schema import Config
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """A validated configuration plus everything a worker cannot know by itself.
+
+    config: the configuration, as it is now (runtime changes are in it: added backends, weights, strategies).
+    generation: grows by one with every snapshot; a worker answers `Applied(generation)`.
+    pool_slots: pool name -> its slot in the shared segment.
+    backend_slots: (pool name, backend name) -> its slot in the shared segment.
+    addresses: backend slot -> packed `struct sockaddr` values to connect to, in the order to try them. A name that has
+        not been resolved yet has an empty list.
+    sticky_secrets: pool name -> the key its stickiness cookies are signed with; the same in every worker.
+    """
+
+    config: Config
+    generation: int
+    pool_slots: dict[str, int]
+    backend_slots: dict[tuple[str, str], int]
+    addresses: dict[int, list[bytes]]
+    sticky_secrets: dict[str, bytes] = {}

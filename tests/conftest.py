@@ -1,0 +1,20 @@
+"""For all tests: in CI nothing may be skipped."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+
+import pytest
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """With HEADGATE_CI set, a test that would be skipped (a program it needs is missing) fails instead."""
+    report = yield
+    if report.skipped and os.environ.get("HEADGATE_CI") and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, which HEADGATE_CI does not allow: {call.excinfo and call.excinfo.value}"
+    return report

@@ -1,0 +1,195 @@
+"""A balancer in the test's own thread: the real engine with the real policy glue, and states a test may set."""
+
+from __future__ import annotations
+
+import json
+import select
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from socket import AF_INET, SOCK_STREAM, socket
+from typing import Any
+
+from headgate.balancing.base import Backend as BackendView
+from headgate.balancing.base import Request, Strategy
+from headgate.config.schema import Config
+from headgate.engine import AccessLog, Engine, Listener, Route, Segment, pack_address
+from headgate.engine.stats import CHECKED, ENABLED, PRESENT, UP, BackendTotals, Totals
+from headgate.errors import Kind
+from headgate.runtime.messages import Message
+from headgate.runtime.parts import EngineParts
+from headgate.runtime.pool import Member, WorkerPool
+
+from ..e2e.harness.ports import HeldPort
+
+ROUTABLE = PRESENT | ENABLED | CHECKED | UP
+
+# Waiting ends with the event that is waited for; these only bound a failure.
+PATIENCE_S = 10.0
+MOST_TURNS = 50_000
+# The engine is taken to be at rest after so many looks that found nothing to do.
+LOOKS = 3
+
+
+class InOrder:
+    """The first backend that was not tried: so a test knows who is asked first."""
+
+    def __init__(self) -> None:
+        self._backends: list[BackendView] = []
+
+    def update(self, backends: Sequence[BackendView]) -> None:
+        self._backends = list(backends)
+
+    def pick(self, request: Request, tried: Collection[BackendView]) -> BackendView | None:
+        return next((backend for backend in self._backends if backend not in tried), None)
+
+
+class Stage:
+    """One listener, one pool, one backend for each name. Nothing happens by itself: `turn` and its friends run it.
+
+    listener, pool: their tables in the configuration, beside what is decided here. strategy: `InOrder` by default.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        ports: Mapping[str, HeldPort],
+        listener: Mapping[str, object],
+        pool: Mapping[str, object],
+        strategy: Strategy | None = None,
+        route: Mapping[str, object] | None = None,
+    ) -> None:
+        config = Config.from_dict(
+            {
+                "listeners": [{"bind": "127.0.0.1:0", **listener}],
+                "routes": [{"pool": "web", **(route or {})}],
+                "pools": {
+                    "web": {
+                        "backends": [{"url": port.url, "name": name} for name, port in ports.items()],
+                        "health": False,
+                        **pool,
+                    }
+                },
+            }
+        )
+        self.reports: list[Message] = []
+        """What the worker would have told the supervisor."""
+        self._log_path = directory / "access.log"
+        self._log = AccessLog("json", str(self._log_path))
+        self._slots = {name: slot for slot, name in enumerate(ports)}
+        self.segment = Segment.create(1, backends=8, pools=2)
+        for slot in self._slots.values():
+            self.segment.set_backend(slot, flags=ROUTABLE, weight=1)
+        self.engine = Engine(self.segment, 0)
+        self.engine.access_log = self._log
+        self._poller = select.poll()
+        self._poller.register(self.engine.fileno(), select.POLLIN)
+        self.pool = self._make_pool(config, ports, strategy or InOrder())
+        self.address = self._listen(config)
+
+    def _make_pool(self, config: Config, ports: Mapping[str, HeldPort], strategy: Strategy) -> WorkerPool:
+        pool_config = config.pools["web"]
+        pool = WorkerPool(
+            "web",
+            0,
+            pool_config,
+            parts=EngineParts(self.segment, 0),
+            segment=self.segment,
+            worker=0,
+            clock=lambda: self.engine.now,
+            send=self.reports.append,
+        )
+        members = [
+            Member(backend, self._slots[backend.name], [pack_address(AF_INET, ports[backend.name].address)])
+            for backend in pool_config.backends
+        ]
+        pool.apply(pool_config, members, strategy, b"a secret that is long enough")
+        self.engine.on_generation = pool.refresh
+        return pool
+
+    def _listen(self, config: Config) -> tuple[str, int]:
+        listening = socket(AF_INET, SOCK_STREAM)
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(64)
+        listening.setblocking(False)
+        address: tuple[str, int] = listening.getsockname()
+        self.listener = Listener(listening.detach(), config.listeners[0])
+        self.listener.only_route = Route(self.pool.pool, config.routes[0])
+        self.engine.add_listener(self.listener)
+        return address
+
+    # Running
+
+    def until(self, condition: Callable[[], bool], sock: socket | None = None, events: int = select.POLLIN) -> bool:
+        """Run the engine until `condition()`, waiting for its events and for `events` of `sock`. False: in vain."""
+        deadline = time.monotonic() + PATIENCE_S
+        if sock is not None:
+            self._poller.register(sock, events)
+        try:
+            for _ in range(MOST_TURNS):
+                self.engine.run_once()
+                if condition():
+                    return True
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    break
+                self._poller.poll(left * 1000)
+            return False
+        finally:
+            if sock is not None:
+                self._poller.unregister(sock)
+
+    def settle(self) -> None:
+        """Run the engine until it has nothing to do (timers that are still to come do not count)."""
+        looks = 0
+        for _ in range(MOST_TURNS):
+            if looks == LOOKS:
+                return
+            looks = 0 if self._poller.poll(0) else looks + 1
+            self.engine.run_once()
+        raise AssertionError(f"the engine did not come to rest in {MOST_TURNS} turns")
+
+    def busy(self) -> bool:
+        """Does the engine have something to do now?"""
+        return bool(self._poller.poll(0))
+
+    def passes(self, seconds: float) -> None:
+        """Run the engine until its clock has moved on by `seconds`."""
+        self.engine.run_once()
+        start = self.engine.now
+        while (left := start + seconds - self.engine.now) > 0:
+            self._poller.poll(left * 1000)
+            self.engine.run_once()
+
+    # Looking
+
+    def totals(self, backend: str) -> BackendTotals:
+        """The counters of one backend."""
+        return self.segment.backend_totals(self._slots[backend])
+
+    @property
+    def worker(self) -> Totals:
+        """The worker's counters."""
+        return self.segment.totals()
+
+    def ended(self, kind: Kind) -> int:
+        """How many exchanges ended in this way."""
+        return self.segment.kind_counts()[kind]
+
+    def set_state(self, backend: str, flags: int) -> None:
+        """What the supervisor would write into the segment."""
+        self.segment.set_backend(self._slots[backend], flags=flags)
+        self.segment.bump_generation()
+        self.settle()
+
+    def log(self) -> list[dict[str, Any]]:
+        """The access log, which ends here."""
+        self.engine.access_log = None
+        self._log.close()
+        return [json.loads(line) for line in self._log_path.read_text().splitlines()]
+
+    def close(self) -> None:
+        self.engine.access_log = None
+        self._log.close()
+        self.engine.close()
+        self.segment.close()

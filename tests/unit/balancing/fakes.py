@@ -1,0 +1,80 @@
+"""Stand-ins for what the engine gives a strategy."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from hashlib import blake2b
+from random import Random
+
+from headgate.balancing.base import Backend, Context, Strategy
+from headgate.balancing.registry import build
+
+
+class FakeBackend:
+    """Compared by identity, like the engine's."""
+
+    def __init__(self, name: str, weight: int = 1, active: int = 0, slot: int = 0) -> None:
+        self.name = name
+        self.url = f"http://{name}:80"
+        self.weight = weight
+        self.active = active
+        self.slot = slot
+
+    def __repr__(self) -> str:
+        return f"{self.name}*{self.weight}"
+
+
+class FakeRequest:
+    method, path, host, client, idempotent = "GET", b"/", b"example.org", "192.0.2.1", True
+
+    def __init__(self, client: int = 1) -> None:
+        self.client_bytes = bytes(10) + b"\xff\xff" + client.to_bytes(4, "big")
+
+    def header(self, name: str) -> bytes | None:
+        return None
+
+    def cookie(self, name: str) -> bytes | None:
+        return None
+
+
+class FakeOutcome:
+    kind, status, first_byte_s, total_s, ok = 0, 200, 0.001, 0.002, True
+
+
+REQUEST = FakeRequest()
+OUTCOME = FakeOutcome()
+
+
+def hash64(data: bytes, seed: int = 0) -> int:
+    """In the place of the engine's compiled hash."""
+    return int.from_bytes(blake2b(data, digest_size=8, key=seed.to_bytes(8, "big")).digest(), "big")
+
+
+def context(seed: int = 1) -> Context:
+    return Context(Random(seed), lambda: 0.0, hash64)
+
+
+def make(name: str, backends: Sequence[Backend] = (), seed: int = 1) -> Strategy:
+    strategy = build(name, context(seed))
+    strategy.update(backends)
+    return strategy
+
+
+def several(n: int, weights: Sequence[int] = (1,)) -> list[FakeBackend]:
+    """n backends named a, b, … (b0, b1, … where letters do not suffice), weights repeated as needed."""
+    names = [chr(ord("a") + i) for i in range(n)] if n <= 26 else [f"b{i}" for i in range(n)]
+    return [FakeBackend(name, weights[i % len(weights)], slot=i) for i, name in enumerate(names)]
+
+
+def picks(strategy: Strategy, n: int, tried: Sequence[Backend] = ()) -> str:
+    """Names of the next n picks, each by another client."""
+    return " ".join(picked.name if picked else "-" for picked in _run(strategy, n, tried))
+
+
+def shares(strategy: Strategy, n: int) -> Counter[Backend | None]:
+    return Counter(_run(strategy, n, ()))
+
+
+def _run(strategy: Strategy, n: int, tried: Sequence[Backend]) -> Iterable[Backend | None]:
+    return [strategy.pick(FakeRequest(client), tried) for client in range(n)]

@@ -1,0 +1,97 @@
+"""A worker for tests of the supervisor: speaks the control protocol and answers every connection with its pid.
+
+What goes wrong is said by the environment variable FAKE_WORKER: "crash" (dies before it applied anything), "refuse"
+(exit code 3 and a reason), "reject" (says Rejected), "slow" (keeps its connections until the drain deadline), "log"
+(says when it has applied a snapshot).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+
+from headgate.engine.stats import Segment
+from headgate.runtime.messages import (
+    Applied,
+    Apply,
+    Drain,
+    Drained,
+    Hello,
+    Listen,
+    Log,
+    Rejected,
+    ReopenLogs,
+    Stop,
+)
+from headgate.runtime.transport import MessageChannel
+
+
+def main() -> int:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    parser = argparse.ArgumentParser()
+    for name in ("--control", "--segment", "--worker"):
+        parser.add_argument(name, type=int, required=True)
+    parser.add_argument("--app-dir")
+    arguments = parser.parse_args()
+    channel = MessageChannel(socket.socket(fileno=arguments.control))
+    mode = os.environ.get("FAKE_WORKER", "")
+    if mode == "crash":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if mode == "refuse":
+        channel.send(Log("error", "no strategy 'best'"))
+        return 3
+    Segment.open(arguments.segment)  # raises when it is none
+    channel.send(Hello(arguments.worker, os.getpid()))
+    selector = selectors.DefaultSelector()
+    selector.register(channel.fileno(), selectors.EVENT_READ)
+    listeners: dict[int, socket.socket] = {}
+    deadline = float("inf")
+    while True:
+        for key, _ in selector.select(0.05):
+            if key.fd in listeners:
+                try:
+                    client, _ = listeners[key.fd].accept()
+                except BlockingIOError:
+                    continue
+                with client:
+                    client.sendall(str(os.getpid()).encode())
+        for message, fds in channel.receive():
+            match message:
+                case Apply(snapshot):
+                    if mode == "reject":
+                        channel.send(Rejected(snapshot.generation, "no strategy 'best'"))
+                    else:
+                        channel.send(Applied(snapshot.generation))
+                    if mode == "log":
+                        channel.send(Log("info", "applied"))
+                case Listen():
+                    listener = socket.socket(fileno=fds[0])
+                    listeners[listener.fileno()] = listener
+                    selector.register(listener.fileno(), selectors.EVENT_READ)
+                case Drain(limit_s):
+                    for listener in listeners.values():
+                        selector.unregister(listener.fileno())
+                        listener.close()
+                    listeners.clear()
+                    deadline = time.monotonic() + (limit_s if mode == "slow" else 0)
+                case ReopenLogs():
+                    channel.send(Log("info", "reopened"))
+                case Stop():
+                    return 0
+                case _:
+                    channel.send(Log("error", f"not understood: {message}"))
+        if channel.eof:
+            return 0
+        if time.monotonic() >= deadline:
+            channel.send(Drained(1 if mode == "slow" else 0))
+            return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
