@@ -69,8 +69,9 @@ def test_a_gibibyte_down(make_backend: MakeBackend, balance: Balance, framing: s
             else:
                 connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % total)
             for block in blocks(total):
-                connection.send(b"%x\r\n%b\r\n" % (BLOCK, block) if framing == "chunked" else block)
+                # Added first: once the last block is on its way, the client compares.
                 sent.add(block)
+                connection.send(b"%x\r\n%b\r\n" % (BLOCK, block) if framing == "chunked" else block)
             if framing == "chunked":
                 connection.send(b"0\r\n\r\n")
 
