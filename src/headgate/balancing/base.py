@@ -30,7 +30,12 @@ class Backend(Protocol):
 
     @property
     def weight(self) -> int:
-        """0 to 256; 0 = no new sessions."""
+        """0 to 256 as configured; 0 = no new sessions."""
+
+    @property
+    def share(self) -> float:
+        """What it is to get, against the shares of the others: its weight, less while it starts slowly. Above 0 for all
+        that `update` is given; changes only with an `update`."""
 
     @property
     def active(self) -> int:

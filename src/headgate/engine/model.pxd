@@ -92,6 +92,7 @@ cdef class Backend:
     cdef public bint eligible
     cdef public bint bound_ok
     cdef public bint watched
+    cdef public double share
     cdef public bytes set_cookie
     cdef bytes url_bytes
     cdef bytes host

@@ -92,6 +92,8 @@ class Backend:
     """May serve a session that is bound to it."""
     watched: bool
     """Successes are reported through `Pool.outcome` too."""
+    share: float
+    """What a strategy gives it, against the shares of the others: its weight, less while it starts slowly."""
     set_cookie: bytes
     """The complete Set-Cookie line of a new sticky session; empty = none."""
     addresses: list[bytes]

@@ -150,6 +150,7 @@ cdef class Backend:
         self.url_bytes = self.url.encode()
         # A unix socket has no authority of its own; "localhost" is what curl sends there.
         self.host = self.url.partition("://")[2].encode() or b"localhost"
+        self.share = 1.0
         self.set_cookie = b""
         self.segment = segment
         self.worker = worker

@@ -231,6 +231,7 @@ class WorkerPool:
             backend.eligible = backend in new_sessions
             backend.bound_ok = backend in bound
             backend.watched = bool(view.flags & HALF_OPEN)
+            backend.share = float(view.weight)
             if not backend.watched and backend in self._probing:
                 self._release(backend)
         self._half_open = half_open

@@ -18,8 +18,13 @@ class FakeBackend:
         self.name = name
         self.url = f"http://{name}:80"
         self.weight = weight
+        self.share_of_weight = 1.0
         self.active = active
         self.slot = slot
+
+    @property
+    def share(self) -> float:
+        return self.weight * self.share_of_weight
 
     def __repr__(self) -> str:
         return f"{self.name}*{self.weight}"

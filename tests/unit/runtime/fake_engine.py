@@ -30,6 +30,7 @@ class Backend:
         self.eligible = False
         self.bound_ok = False
         self.watched = False
+        self.share = 1.0
         self.succeeded = 0
         self.set_cookie = b""
         self.addresses: list[bytes] = []
