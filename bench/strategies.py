@@ -33,12 +33,13 @@ except ImportError:  # the engine is not built: a figure all the same, for a has
 
 
 class _Backend:
-    __slots__ = ("active", "name", "slot", "url", "weight")
+    __slots__ = ("active", "name", "share", "slot", "url", "weight")
 
     def __init__(self, slot: int, weight: int) -> None:
         self.slot = slot
         self.name = self.url = f"http://10.0.{slot // 250}.{slot % 250 + 1}:8080"
         self.weight = weight
+        self.share = float(weight)
         self.active = 0
 
 
