@@ -83,7 +83,7 @@ def _all_ways(case: cases.Case, address: tuple[str, int], port: HeldPort) -> lis
         seed = f"{SEED} {case.id} {number}"
         ways[f"cut with seed {seed!r}"] = randomly(seed)
     for name, cut in ways.items():
-        result = cases.run(case, address, port, cut)
+        result = cases.run(case, address, port, cut, len(whole.outcome))
         if result.problems or not _same(result.outcome, whole.outcome):
             wrong.append(f"{name}, where the whole came to {whole.outcome}:\n{result}")
     return wrong
