@@ -47,6 +47,7 @@ cdef class Pool:
     cdef public object strategy_error
     cdef public object outcome
     cdef public object probe
+    cdef public object penalty
     cdef public dict sticky
     cdef public bytes sticky_name
     cdef bytes name_bytes
@@ -117,4 +118,5 @@ cdef class Outcome:
     cdef readonly int status
     cdef readonly double first_byte_s
     cdef readonly double total_s
+    cdef readonly double retry_after_s
     cdef readonly bint ok

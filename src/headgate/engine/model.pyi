@@ -53,6 +53,8 @@ class Pool:
     """(backend, Kind): every failed attempt that counts, and every success of a `watched` backend."""
     probe: Callable[[], Backend | None] | None
     """Set while the pool has half-open backends: claims one of them for an idempotent request."""
+    penalty: Callable[[Backend, float], None] | None
+    """(backend, seconds): it answered 429 or 503 with a Retry-After of so many seconds (not bounded)."""
     sticky: dict[bytes, Backend] | None
     """Cookie value -> backend."""
     sticky_name: bytes
@@ -115,5 +117,7 @@ class Outcome:
         """Seconds to the first response byte; -1.0 when there was none."""
     @property
     def total_s(self) -> float: ...
+    @property
+    def retry_after_s(self) -> float: ...
     @property
     def ok(self) -> bool: ...

@@ -79,6 +79,7 @@ class Pool:
         self.strategy_error: Callable[[BaseException | str], None] | None = None
         self.outcome: Callable[[Any, int], None] | None = None
         self.probe: Callable[[], Any] | None = None
+        self.penalty: Callable[[Any, float], None] | None = None
         self.sticky: dict[bytes, Any] | None = None
         self.sticky_name = b""
 
