@@ -423,12 +423,12 @@ class Retry(Struct, frozen=True, kw_only=True):
     nothing. A fifth, as Finagle, linkerd and Envoy have it: enough for one broken backend in five, and when all of them
     fail it is a fifth more load that retries add, not twice as much."""
     reserve: Annotated[int, Whole(0, 1_000_000)] = 100
-    """Retries beyond `budget`, over all workers; they come back as requests succeed, in 10 s at the latest where traffic
-    is small. A hundred: a pool with ten requests a second could hardly retry otherwise."""
+    """Retries beyond `budget`, over all workers; they come back as requests succeed, in 10 s at the latest where
+    traffic is small. A hundred: a pool with ten requests a second could hardly retry otherwise."""
     hedge_after: Annotated[float | str, ReadHedgeAfter()] = 0.0
     """When an idempotent request has had no answer for so long, it is sent to a second backend too, and the first good
-    answer counts. "p95" is the time in which 95 of 100 recent requests had their first byte. Off: it is load on purpose,
-    and only who knows their latencies knows whether it helps."""
+    answer counts. "p95" is the time in which 95 of 100 recent requests had their first byte. Off: it is load on
+    purpose, and only who knows their latencies knows whether it helps."""
 
     def kinds(self) -> frozenset[Kind]:
         """The failures in `on`."""

@@ -14,7 +14,8 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar, cast
+from itertools import pairwise
+from typing import TYPE_CHECKING, TypeVar
 
 from headgate import __version__
 from headgate.balancing.base import Strategy
@@ -303,19 +304,19 @@ class WorkerAgent:
             self._connect(bind, listener)
 
     def _set_routes(self, config: Config) -> None:
-        """The engine's route for each configured one, with one more for each pool that stands in for another; kept while
-        the pools and the times it takes over from them are the same."""
+        """The engine's route for each configured one, with one more for each pool that stands in for another;
+        kept while the pools, and the times it takes over from them, are the same."""
         routes = {}
         for route_config in config.routes:
             pools = [self._pools[name].pool for name in chain(route_config.pool, config.pools)]
             way = [(pool, pool.config.timeouts) for pool in pools]
             route, old_way = self._routes.get(route_config, (None, None))
             if route is None or way != old_way:
-                route = None
-                for pool in reversed(pools):
-                    next_best, route = route, self._parts.route(pool, route_config)
-                    route.fallback = next_best
-            routes[route_config] = cast("Route", route), way
+                made = [self._parts.route(pool, route_config) for pool in pools]
+                for each, stands_in in pairwise(made):
+                    each.fallback = stands_in
+                route = made[0]
+            routes[route_config] = route, way
         self._routes = routes
 
     def _connect(self, bind: str, listener: Listener) -> None:
