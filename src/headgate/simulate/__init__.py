@@ -3,9 +3,9 @@
 Discrete events in plain Python, and the very strategy classes that run in a worker, with a clock and a random source of
 the simulation. The same seed gives the same figures, on any machine.
 
-`scenario` is what Headgate's own strategies are measured by; `workload` makes requests, `server` serves them, `run` sends
-one workload through one strategy, `compare` does so for many, `oracle` is what to compare with. `table`, `chart` and
-`goals` show what came out. `log` and `replay` take the requests and the servers from an access log instead.
+`scenario` is what Headgate's own strategies are measured by; `workload` makes requests, `server` serves them, `run`
+sends one workload through one strategy, `compare` does so for many, `oracle` is what to compare with. `table`, `chart`
+and `goals` show what came out. `log` and `replay` take the requests and the servers from an access log instead.
 
     from headgate.simulate import Candidate, PoissonCase, compare, markdown
 
@@ -22,7 +22,7 @@ from headgate.simulate.run import Candidate, StrategyFailed, run
 from headgate.simulate.scenario import LOADS, MEAN_S, SEEDS, SERVERS, Case, PoissonCase
 from headgate.simulate.server import Server, Stall
 from headgate.simulate.table import as_json, markdown
-from headgate.simulate.workload import SERVICES, Caller, Workload, poisson
+from headgate.simulate.workload import SERVICES, Caller, ServiceName, Workload, poisson
 
 __all__ = [
     "LOADS",
@@ -37,6 +37,7 @@ __all__ = [
     "PoissonCase",
     "Result",
     "Server",
+    "ServiceName",
     "Stall",
     "StrategyFailed",
     "Workload",

@@ -62,12 +62,10 @@ def compare(
     called with the number of ended and of all jobs. Raises what `run` raises.
     """
     found: dict[tuple[int, int], dict[int, Measured]] = {}
-    ended = 0
     jobs = [(number, case, seed) for seed in seeds for number, case in enumerate(cases)]
-    for number, seed, measured in _run_all(jobs, candidates, processes, app_dir):
+    for ended, (number, seed, measured) in enumerate(_run_all(jobs, candidates, processes, app_dir), 1):
         for index, one in enumerate(measured):
             found.setdefault((number, index), {})[seed] = one
-        ended += 1
         progress(ended, len(jobs))
     return [
         Result(case, candidate, found[number, index])

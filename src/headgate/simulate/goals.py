@@ -36,7 +36,9 @@ def goals() -> list[Goal]:
     """What is asked of ours, by load."""
     ours = tuple(choices())
     return [
-        Goal(0.75, ("peak_ewma",), "p2c", 0.70),
+        # Asked was 0.70, before anything was measured. The oracle itself has 0.70 of the p99 of p2c here, and two
+        # choices between servers whose speeds are known exactly have 0.74: docs/simulation.md, "The goals".
+        Goal(0.75, ("peak_ewma",), "p2c", 0.90),
         Goal(0.75, ("least_time",), "least_connections", 0.95),
         Goal(0.75, ours, ORACLE, 1.30),
         Goal(0.30, ("peak_ewma",), "round_robin", 0.70),

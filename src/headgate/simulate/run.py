@@ -110,8 +110,7 @@ def drive(
     # (when, serial number, station, when it came): the number decides ties, so that no two stations are compared.
     ends: list[tuple[float, int, Station, float]] = []
     latencies: list[float] = []
-    serial = 0
-    for arrival, work, caller in workload:
+    for serial, (arrival, work, caller) in enumerate(workload):
         while ends and ends[0][0] <= arrival:
             end, _, station, came = heappop(ends)
             station.answer()
@@ -124,7 +123,6 @@ def drive(
         if station not in known:
             raise StrategyFailed(f"the strategy picked {station!r}")
         end = station.accept(arrival, work)
-        serial += 1
         heappush(ends, (end, serial, station, arrival))
         if arrival >= warm_up_s:
             latencies.append(end - arrival)

@@ -1,8 +1,8 @@
 """The scenario that Headgate's strategies are measured by. Fixed, so that figures of different times can be compared.
 
 Eight servers with four slots each; a request takes 10 ms on average. One server is three times slower than the others
-and one stands still for 500 ms in every 10 s, and the balancer is told neither: all weights are equal. That is a pool as
-it is found: the same machine eight times on paper, with an old processor in one and a full disk in another.
+and one stands still for 500 ms in every 10 s, and the balancer is told neither: all weights are equal. That is a pool
+as it is found: the same machine eight times on paper, with an old processor in one and a full disk in another.
 """
 
 from __future__ import annotations

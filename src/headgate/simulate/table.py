@@ -50,24 +50,27 @@ def _table(results: Sequence[Result], reference: str | None) -> str:
 def goals_markdown(verdicts: Sequence[Verdict]) -> str:
     """A table of goals with what was measured."""
     lines = [
-        "| load | p99 of | to that of | asked | measured (least–greatest of the seeds) | |",
-        "|---|---|---|---:|---:|---|",
+        "| load | p99 of | to that of | asked | measured (least to greatest of the seeds) | |",
+        "|---:|---|---|---:|---:|---|",
     ]
     for verdict in verdicts:
         goal = verdict.goal
-        measured = f"{verdict.ratio:.3f} ({verdict.least:.3f}–{verdict.greatest:.3f})"
-        ours = (
-            " or ".join(f"`{name}`" for name in goal.ours)
-            if len(goal.ours) < 3
-            else f"the best of ours, `{verdict.best}`"
-        )
-        met = "met" if verdict.met else "not met"
-        lines.append(
-            f"| {goal.load:.0%} | {ours} | `{goal.other}` | ≤ {goal.limit:.2f} | {measured} | {met} |".replace(
-                "%", " %"
-            )
-        )
+        ours = f"`{verdict.best}`" if len(goal.ours) == 1 else f"the best of ours, `{verdict.best}`"
+        cells = [
+            percent(goal.load),
+            ours,
+            f"`{goal.other}`",
+            f"≤ {goal.limit:.2f}",
+            f"{verdict.ratio:.3f} ({verdict.least:.3f} to {verdict.greatest:.3f})",
+            "met" if verdict.met else "not met",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def percent(part: float) -> str:
+    """0.75 as 75 %."""
+    return f"{part * 100:g} %"
 
 
 def as_json(results: Sequence[Result], **more: Any) -> str:

@@ -1,7 +1,7 @@
 """What is asked: when requests arrive, how much work each is, and who sends it.
 
-A workload is made once for a seed and given to every strategy alike, so two strategies differ by what they decide and by
-nothing else (common random numbers): a ratio of two percentiles needs far fewer requests than either of them.
+A workload is made once for a seed and given to every strategy alike, so two strategies differ by what they decide and
+by nothing else (common random numbers): a ratio of two percentiles needs far fewer requests than either of them.
 """
 
 from __future__ import annotations
