@@ -128,7 +128,7 @@ def test_processes_change_nothing() -> None:
 
 
 def test_the_golden_order() -> None:
-    """The goals, on a scenario that is shorter by far: 15 s of one seed. The seed is fixed, so it cannot fail by chance;
+    """The goals, on a scenario that is shorter by far: 15 s of one seed, which is fixed, so it cannot fail by chance;
     where a change of a strategy moves it, `make simulate` tells whether the change is good."""
     case = PoissonCase("exponential", 0.75, warm_up_s=10.0, measured_s=15.0)
     names = ["oracle", "peak_ewma", "least_time", "p2c", "least_connections"]
