@@ -22,6 +22,7 @@ from headgate.engine import stats
 from headgate.observe.logging import LEVELS
 from headgate.runtime import edits, overrides, states
 from headgate.runtime.fleet import Fleet
+from headgate.runtime.knowledge import Knowledge
 from headgate.runtime.links import Link
 from headgate.runtime.messages import (
     Addresses,
@@ -60,7 +61,8 @@ class Controller:
     segment, whose states this process alone writes. loop: where everything happens; all methods are called from its
     thread. lookup: resolves names (blocking, called in threads). random, now (monotonic seconds) and wall (seconds since
     1970): injected for tests. secret: the machine's secret for sticky cookies; read from its file, once it is needed,
-    when not given.
+    when not given. knowledge: what the process before this one knew of the backends (an upgrade); same_segment: it used
+    this very segment, and workers of it still do.
 
     Resolving and checking begin at once; `first_round` waits for them.
     """
@@ -77,6 +79,8 @@ class Controller:
         wall: Callable[[], float] = time.time,
         secret: bytes | None = None,
         changes: Changes = overrides.NONE,
+        knowledge: Knowledge | None = None,
+        same_segment: bool = False,
     ) -> None:
         self._loop = loop
         self._segment = segment
@@ -102,7 +106,17 @@ class Controller:
         """Called when what was changed at run time is another than before, with all of it (for a state file)."""
         self.recycling = True
         """May the slots of removed backends be used again? Not while workers that are not attached use the segment."""
-        self._fleet = Fleet(segment, self._moved, loop=loop, lookup=lookup, random=random, now=now, wall=wall)
+        self._fleet = Fleet(
+            segment,
+            self._moved,
+            loop=loop,
+            lookup=lookup,
+            random=random,
+            now=now,
+            wall=wall,
+            knowledge=knowledge,
+            same_segment=same_segment,
+        )
         self._become(config, overrides.effective(config, changes))
 
     # What there is
@@ -136,6 +150,10 @@ class Controller:
     def links(self) -> tuple[Link, ...]:
         """The attached workers."""
         return tuple(self._links)
+
+    def knowledge(self) -> Knowledge:
+        """What is known of the backends, for the process that comes after this one."""
+        return self._fleet.knowledge()
 
     @property
     def events(self) -> list[states.Event]:
