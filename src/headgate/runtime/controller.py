@@ -59,10 +59,10 @@ class Controller:
 
     config: validated, as a file has it. changes: made at run time earlier, to be put over it. segment: the shared
     segment, whose states this process alone writes. loop: where everything happens; all methods are called from its
-    thread. lookup: resolves names (blocking, called in threads). random, now (monotonic seconds) and wall (seconds since
-    1970): injected for tests. secret: the machine's secret for sticky cookies; read from its file, once it is needed,
-    when not given. knowledge: what the process before this one knew of the backends (an upgrade); same_segment: it used
-    this very segment, and workers of it still do.
+    thread. lookup: resolves names (blocking, called in threads). random, now (monotonic seconds) and wall (seconds
+    since 1970): injected for tests. secret: the machine's secret for sticky cookies; read from its file, once it is
+    needed, when not given. knowledge: what the process before this one knew of the backends (an upgrade);
+    same_segment: it used this very segment, and workers of it still do.
 
     Resolving and checking begin at once; `first_round` waits for them.
     """
