@@ -41,7 +41,7 @@ class BackendView:
     url: str
     weight: int
     state: document.State
-    """ "up", "down", "unchecked", "disabled", "draining", "ejected" or "half_open"."""
+    """ "up", "down", "unchecked", "disabled", "draining", "drained", "ejected" or "half_open"."""
     reason: str
     """Why it is in this state, for people."""
     healthy: bool
@@ -101,9 +101,12 @@ class PoolView:
         self._run.controller.remove_backend(self.name, backend)
         self._run.settle()
 
-    def drain(self, backend: str) -> None:
-        """No new sessions; clients bound to it by a cookie stay. `enable` ends it."""
-        self._run.controller.drain_backend(self.name, backend)
+    def drain(self, backend: str, deadline_s: float | None = None) -> None:
+        """No new sessions; clients bound to it by a cookie stay. `enable` ends it.
+
+        deadline_s: after so many seconds they go elsewhere, too, and all connections to it are closed. None: never.
+        """
+        self._run.controller.drain_backend(self.name, backend, deadline_s)
         self._run.settle()
 
     def disable(self, backend: str) -> None:

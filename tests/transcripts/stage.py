@@ -98,6 +98,7 @@ class Stage:
             worker=0,
             clock=lambda: self.engine.now,
             send=self.reports.append,
+            cut_off=self.engine.cut_off_backend,
         )
         members = [
             Member(backend, self._slots[backend.name], [pack_address(AF_INET, ports[backend.name].address)])

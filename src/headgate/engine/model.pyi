@@ -78,6 +78,10 @@ class Backend:
     def weight(self) -> int:
         """0..256, from the segment; 0 = bound sessions only."""
     @property
+    def ramp(self) -> tuple[float, float]:
+        """(from_s, for_s), from the segment: since when its share grows (monotonic seconds), and for how long;
+        (0.0, 0.0) = it has all of it."""
+    @property
     def active(self) -> int:
         """Attempts in flight, all workers together."""
     @property

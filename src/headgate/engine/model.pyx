@@ -12,6 +12,9 @@ from headgate.errors import Kind
 cdef enum:
     SHORTEST_IDLE_NS = 100000000
 
+cdef tuple _NO_RAMP = (0.0, 0.0)
+
+
 cdef double _seconds(object value):
     """A configured duration in seconds; None and "off" are 0."""
     return 0.0 if value is None else float(value)
@@ -167,6 +170,13 @@ cdef class Backend:
     def flags(self) -> int:
         """`BackendFlag` bits, as the supervisor last set them."""
         return self.state.flags
+
+    @property
+    def ramp(self) -> tuple:
+        """(from_s, for_s): since when its share grows (monotonic seconds) and for how long; (0.0, 0.0) = it has all of it."""
+        if self.state.ramp_from_ms == 0:
+            return _NO_RAMP
+        return self.state.ramp_from_ms / 1e3, self.state.ramp_ms / 1e3
 
     @property
     def active(self) -> int:

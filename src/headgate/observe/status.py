@@ -15,7 +15,7 @@ from headgate.engine import stats
 from headgate.engine.stats import Latency, Segment
 from headgate.errors import MEANING, Kind
 
-State = Literal["up", "down", "unchecked", "disabled", "draining", "ejected", "half_open"]
+State = Literal["up", "down", "unchecked", "disabled", "draining", "drained", "ejected", "half_open"]
 
 # (pool name, backend name, URL, slot in the segment)
 BackendRow = tuple[str, str, str, int]
@@ -118,14 +118,17 @@ class Status(_Record, frozen=True):
 
 
 def routable(flags: int) -> bool:
-    """Whether a backend with these flags gets requests: present, enabled, checked, up, and its breaker closed."""
-    return flags & (_ROUTABLE | stats.EJECTED | stats.HALF_OPEN) == _ROUTABLE
+    """Whether a backend with these flags gets requests: present, enabled, checked, up, not drained, and its breaker
+    closed."""
+    return flags & (_ROUTABLE | stats.EJECTED | stats.HALF_OPEN | stats.DRAINED) == _ROUTABLE
 
 
 def state_of(flags: int) -> State:
     """One word for the flags. Of several reasons not to use a backend, the one to look at first."""
     if not (flags & stats.PRESENT and flags & stats.ENABLED):
         return "disabled"
+    if flags & stats.DRAINED:
+        return "drained"
     if not flags & stats.CHECKED:
         return "unchecked"
     if not flags & stats.UP:

@@ -18,6 +18,7 @@ class Flag(IntFlag):
     EJECTED = 16
     HALF_OPEN = 32
     DRAINING = 64
+    DRAINED = 128
 
 
 class Stateful(Protocol):
@@ -41,6 +42,7 @@ PANIC_THRESHOLD = 0.5
 _SOUND = int(Flag.PRESENT | Flag.ENABLED | Flag.CHECKED | Flag.UP)
 _BROKEN = int(Flag.EJECTED | Flag.HALF_OPEN)
 _HALF_OPEN = int(Flag.HALF_OPEN)
+_DRAINED = int(Flag.DRAINED)
 _WANTED = int(Flag.PRESENT | Flag.ENABLED)
 _WANTED_OR_DRAINING = int(Flag.PRESENT | Flag.ENABLED | Flag.DRAINING)
 
@@ -88,7 +90,7 @@ def _meant(backend: Stateful) -> bool:
 
 
 def _may_serve_bound(backend: Stateful, panic: bool) -> bool:
-    if backend.flags & _SOUND != _SOUND:
+    if backend.flags & (_SOUND | _DRAINED) != _SOUND:
         return False
     broken = backend.flags & _BROKEN
     return not broken or panic or (broken == _HALF_OPEN and not _meant(backend))

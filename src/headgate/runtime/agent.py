@@ -255,6 +255,7 @@ class WorkerAgent:
             worker=self._worker,
             clock=self._clock,
             send=self._channel.send,
+            cut_off=self._engine.cut_off_backend,
         )
 
     def _clock(self) -> float:

@@ -19,6 +19,7 @@ from headgate.discovery.dns import Lookup, system_lookup
 from headgate.engine import stats
 from headgate.observe.logging import LEVELS
 from headgate.runtime import edits, states
+from headgate.runtime.drains import checked_deadline
 from headgate.runtime.fleet import Fleet
 from headgate.runtime.links import Link
 from headgate.runtime.messages import (
@@ -212,17 +213,23 @@ class Controller:
         """No new request from now on; those in flight finish."""
         self.apply(edits.without_backend(self._config, pool, backend)[0])
 
-    def drain_backend(self, pool: str, backend: str) -> None:
-        """No new sessions from now on; bound ones go on. `enable_backend` ends it."""
-        self._fleet.administer(self.backend(pool, backend), "draining", enabled=True, draining=True)
+    def drain_backend(self, pool: str, backend: str, deadline_s: float | None = None) -> None:
+        """No new sessions from now on; bound ones go on. `enable_backend` ends it.
+
+        deadline_s: after so many seconds bound sessions go elsewhere, too, and all connections to it are closed: a
+        request in flight ends as one whose connection was reset, which goes elsewhere where that is safe. None: never.
+        Once more sets another deadline.
+        """
+        record = self.backend(pool, backend)
+        self._fleet.drain(record, checked_deadline(deadline_s))
 
     def enable_backend(self, pool: str, backend: str) -> None:
         """Back from `drain_backend` or `disable_backend`."""
-        self._fleet.administer(self.backend(pool, backend), "enabled", enabled=True, draining=False)
+        self._fleet.enable(self.backend(pool, backend))
 
     def disable_backend(self, pool: str, backend: str) -> None:
         """No new request at all from now on, bound sessions included; those in flight finish."""
-        self._fleet.administer(self.backend(pool, backend), "disabled", enabled=False, draining=False)
+        self._fleet.disable(self.backend(pool, backend))
 
     def set_weight(self, pool: str, backend: str, weight: int) -> None:
         """0 to 256; 0 = bound sessions only."""

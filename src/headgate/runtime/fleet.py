@@ -21,6 +21,7 @@ from headgate.health.plan import check_addresses, plan_for
 from headgate.resilience import breaker, health_state
 from headgate.runtime.address import pack_address
 from headgate.runtime.breakers import Breakers
+from headgate.runtime.drains import Drains
 from headgate.runtime.slots import SlotTable
 from headgate.runtime.states import BackendRecord, States
 
@@ -63,6 +64,7 @@ class Fleet:
         self._pool_slots: SlotTable[str] = SlotTable(segment.pool_capacity)
         self._resolver = Resolver(loop, self._resolved, lookup=lookup, random=random)
         self._monitor = Monitor(loop, self._health_changed, urgent=self._urgent, random=random)
+        self._drains = Drains(loop, self._drain_over)
         self._breakers = Breakers(loop, self._breaker_changed, self._breaker_refused, now=now or loop.time)
 
     @property
@@ -98,6 +100,7 @@ class Fleet:
         self._monitor.close()
         self._resolver.close()
         self._breakers.close()
+        self._drains.close()
         self.states.close()
 
     # Which backends there are
@@ -137,12 +140,44 @@ class Fleet:
                     self._check(record, pool.health)
                 self.states.write(record)
 
-    def administer(self, record: BackendRecord, what: str, *, enabled: bool, draining: bool) -> None:
-        """What the administrator wants of it. Nothing happens when it is so already."""
-        if (record.enabled, record.draining) != (enabled, draining):
-            record.enabled, record.draining = enabled, draining
+    def enable(self, record: BackendRecord) -> None:
+        """The administrator wants it back. Nothing happens when it was not gone."""
+        self._drains.cancel(record.slot)
+        self._administer(record, "enabled", enabled=True, draining=False)
+
+    def disable(self, record: BackendRecord) -> None:
+        """The administrator wants no new request to go there."""
+        self._drains.cancel(record.slot)
+        self._administer(record, "disabled", enabled=False, draining=False)
+
+    def drain(self, record: BackendRecord, deadline_s: float | None) -> None:
+        """No new sessions; what is bound to it moves on after `deadline_s` seconds (None: never)."""
+        self._drains.begin(record.slot, deadline_s)
+        until = "" if deadline_s is None else f"bound sessions may stay for {deadline_s:g} s"
+        self._administer(record, "draining", until, enabled=True, draining=True)
+
+    def _administer(
+        self,
+        record: BackendRecord,
+        what: str,
+        reason: str = "",
+        *,
+        enabled: bool,
+        draining: bool,
+        drained: bool = False,
+    ) -> None:
+        wanted = (enabled, draining, drained)
+        if (record.enabled, record.draining, record.drained) != wanted:
+            record.enabled, record.draining, record.drained = wanted
             self.states.write(record)
-            self.states.happened(record, what, "")
+            self.states.happened(record, what, reason)
+
+    def _drain_over(self, slot: int) -> None:
+        record = self.at(slot)
+        if record is not None:
+            self._administer(
+                record, "drained", "the deadline has passed", enabled=record.enabled, draining=True, drained=True
+            )
 
     def recycle(self, acknowledged: int) -> None:
         """Every worker runs at least this generation: free the slots that no worker knows any more."""
@@ -172,6 +207,7 @@ class Fleet:
         self._slots.release(key, generation)
         self._monitor.unwatch(record.slot)
         self._breakers.remove(record.pool, record.slot)
+        self._drains.cancel(record.slot)
         url = record.config.url
         if not url.is_unix:
             self._by_name[url.host, url.port].remove(record)

@@ -18,7 +18,7 @@ from headgate.balancing import sticky
 from headgate.balancing.base import Strategy
 from headgate.balancing.round_robin import RoundRobin
 from headgate.config import schema
-from headgate.engine.stats import EJECTED, HALF_OPEN
+from headgate.engine.stats import DRAINED, EJECTED, HALF_OPEN
 from headgate.errors import MEANING, Kind, Verdict
 from headgate.resilience.detector import Detector
 from headgate.resilience.eligibility import eligible
@@ -60,7 +60,7 @@ class WorkerPool:
     """Call `apply` with what should be, `refresh` when states changed, `tick` once a second.
 
     pool: the engine's object, which lives as long as this one. send: passes a message to the supervisor. clock:
-    monotonic seconds.
+    monotonic seconds. cut_off: closes all connections to a backend.
     """
 
     def __init__(
@@ -74,6 +74,7 @@ class WorkerPool:
         worker: int,
         clock: Callable[[], float],
         send: Callable[[Message], object],
+        cut_off: Callable[[Backend], None],
     ) -> None:
         self.name = name
         self.slot = slot
@@ -84,6 +85,8 @@ class WorkerPool:
         self._worker = worker
         self._clock = clock
         self._send = send
+        self._cut_off = cut_off
+        self._drained: set[Backend] = set()
         self._members: dict[tuple[str, int], Backend] = {}
         self._detectors: dict[Backend, Detector] = {}
         self._fallback = RoundRobin()
@@ -240,6 +243,14 @@ class WorkerPool:
             self._set = chosen
             self._weights = weights
             self._update_strategies()
+        self._cut_off_drained(views)
+
+    def _cut_off_drained(self, views: list[_View]) -> None:
+        """The deadline of a drain has passed: nothing goes there any more, and what is there ends."""
+        drained = {view.backend for view in views if view.flags & DRAINED}
+        new, self._drained = drained - self._drained, drained
+        for backend in new:
+            self._cut_off(backend)
 
     def _update_strategies(self) -> None:
         self._fallback.update(self._set)

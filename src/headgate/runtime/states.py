@@ -42,6 +42,8 @@ class BackendRecord:
     slot: int
     enabled: bool = True
     draining: bool = False
+    drained: bool = False
+    """The drain's deadline has passed: bound sessions have moved on, too."""
     checked: bool = False
     up: bool = False
     health_reason: str = "not checked yet"
@@ -62,6 +64,7 @@ class BackendRecord:
             stats.PRESENT
             | (stats.ENABLED if self.enabled else 0)
             | (stats.DRAINING if self.draining else 0)
+            | (stats.DRAINED if self.drained else 0)
             | (stats.CHECKED if self.checked else 0)
             | (stats.UP if self.up else 0)
             | (stats.EJECTED if self.breaker is Breaker.OPEN else 0)
@@ -78,6 +81,8 @@ class BackendRecord:
         """Why it is in its state, for the status page."""
         if not self.enabled:
             return "disabled"
+        if self.drained:
+            return "drained: the deadline has passed"
         if self.draining:
             return "draining"
         if not self.up or not self.checked or self.breaker is Breaker.CLOSED:

@@ -44,6 +44,11 @@ class Backend:
     def weight(self) -> int:
         return self.segment.backend_weight(self.slot)
 
+    @property
+    def ramp(self) -> tuple[float, float]:
+        from_ms, ms = self.segment.backend_ramp(self.slot)
+        return from_ms / 1e3, ms / 1e3
+
     def close_idle(self) -> None:
         self.idle = 0
 
@@ -158,6 +163,7 @@ class Engine:
         self.chores: list[tuple[float, Callable[[], None]]] = []
         self.draining: tuple[float, Callable[[], None]] | None = None
         self.stopped = False
+        self.cut_off_backends: list[Backend] = []
 
     def fileno(self) -> int:
         return -1
@@ -176,6 +182,9 @@ class Engine:
 
     def every(self, interval_s: float, callback: Callable[[], None]) -> None:
         self.chores.append((interval_s, callback))
+
+    def cut_off_backend(self, backend: Backend) -> None:
+        self.cut_off_backends.append(backend)
 
     def add_listener(self, listener: Listener) -> None:
         self.listeners.append(listener)

@@ -147,6 +147,40 @@ class TestChanges:
 
         run(scenario)
 
+    def test_a_drain_with_a_deadline_ends_bound_sessions_too(self) -> None:
+        async def scenario(world: World, controller: Controller) -> None:
+            await controller.first_round(5)
+            url = world.urls[0]
+            controller.drain_backend("web", url, deadline_s=3600)
+            assert world.flags(controller, 0) == GOOD | stats.DRAINING
+            controller.drain_backend("web", url, deadline_s=0.01)
+            await world.until(controller, lambda: bool(world.flags(controller, 0) & stats.DRAINED))
+            assert world.flags(controller, 0) == GOOD | stats.DRAINING | stats.DRAINED
+            assert world.segment.backend_reason(0) == "drained: the deadline has passed"
+            controller.enable_backend("web", url)
+            assert world.flags(controller, 0) == GOOD
+            whats = [(event.what, event.reason) for event in controller.events if event.backend == url]
+            assert whats[2:] == [
+                ("draining", "bound sessions may stay for 3600 s"),
+                ("drained", "the deadline has passed"),
+                ("enabled", ""),
+            ]
+
+        run(scenario)
+
+    @pytest.mark.parametrize("end", ["enable_backend", "disable_backend", "remove_backend"])
+    def test_what_ends_a_drain_ends_its_deadline(self, end: str) -> None:
+        async def scenario(world: World, controller: Controller) -> None:
+            await controller.first_round(5)
+            url = world.urls[0]
+            controller.drain_backend("web", url, deadline_s=0.005)
+            getattr(controller, end)("web", url)
+            controller.drain_backend("web", world.urls[1], deadline_s=0.01)
+            await world.until(controller, lambda: bool(world.flags(controller, -1) & stats.DRAINED))
+            assert not world.segment.backend_flags(0) & stats.DRAINED
+
+        run(scenario)
+
     def test_weights_and_strategies(self) -> None:
         async def scenario(world: World, controller: Controller) -> None:
             worker = Worker(controller)
@@ -174,6 +208,9 @@ class TestChanges:
             (lambda c: c.set_strategy("nope", "p2c"), "no pool"),
             (lambda c: c.set_strategy("web", 7), "strategy"),
             (lambda c: c.drain_backend("web", "nope"), "no backend 'nope'"),
+            (lambda c: c.drain_backend("web", c.config.pools["web"].backends[0].name, -1), "in the past"),
+            (lambda c: c.drain_backend("web", c.config.pools["web"].backends[0].name, float("nan")), "seconds"),
+            (lambda c: c.drain_backend("web", c.config.pools["web"].backends[0].name, "5s"), "seconds"),
             (lambda c: c.backends("nope"), "no pool"),
         ],
     )

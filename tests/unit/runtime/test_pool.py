@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from headgate.engine.stats import CHECKED, DRAINING, EJECTED, ENABLED, HALF_OPEN, PRESENT, UP
+from headgate.engine.stats import CHECKED, DRAINED, DRAINING, EJECTED, ENABLED, HALF_OPEN, PRESENT, UP
 from headgate.errors import Kind
 from headgate.runtime.messages import Failed, Probed, StrategyError, Trip
 from tests.unit.runtime.fake_engine import GOOD, Request
@@ -56,6 +56,20 @@ def test_flags_decide_who_serves_new_sessions_and_who_bound_ones(
         w.set_state("b1", flags=flags, weight=weight)
         backend = w.backend("b1")
         assert (backend.eligible, backend.bound_ok) == (new, bound)
+
+
+def test_after_the_deadline_of_a_drain_nobody_goes_there_and_its_connections_are_closed_once() -> None:
+    with world() as w:
+        w.set_state("b1", flags=GOOD | DRAINING)
+        assert w.engine.cut_off_backends == []
+        w.set_state("b1", flags=GOOD | DRAINING | DRAINED)
+        w.set_state("b2", weight=2)
+        backend = w.backend("b1")
+        assert (backend.eligible, backend.bound_ok) == (False, False)
+        assert w.engine.cut_off_backends == [backend]
+        w.set_state("b1")
+        w.set_state("b1", flags=GOOD | DRAINING | DRAINED)
+        assert w.engine.cut_off_backends == [backend, backend], "another drain"
 
 
 def test_with_most_backends_ejected_they_are_used_all_the_same() -> None:
