@@ -46,6 +46,36 @@ class Kind(IntEnum):
     QUEUE_TIMEOUT = 30
     SLOW_CLIENT = 31
 
+    @property
+    def meaning(self) -> Meaning:
+        """Its row of the table."""
+        return MEANING[self]
+
+    @property
+    def source(self) -> Source:
+        """Who caused it."""
+        return MEANING[self].source
+
+    @property
+    def status(self) -> int:
+        """What the client is answered while nothing was sent yet."""
+        return MEANING[self].status
+
+    @property
+    def retryable(self) -> Retry:
+        """May the request go to another backend?"""
+        return MEANING[self].retry
+
+    @property
+    def verdict(self) -> Verdict:
+        """What it says about the backend's health."""
+        return MEANING[self].verdict
+
+    @property
+    def word(self) -> str:
+        """How the access log calls it; the value of the metrics' `outcome` label, too."""
+        return MEANING[self].word
+
 
 class Source(Enum):
     """Who caused it."""

@@ -104,7 +104,7 @@ class Stage:
             Member(backend, self._slots[backend.name], [pack_address(AF_INET, ports[backend.name].address)])
             for backend in pool_config.backends
         ]
-        pool.apply(pool_config, members, strategy, b"a secret that is long enough")
+        pool.apply(pool_config, members, {0: strategy}, b"a secret that is long enough")
         self.engine.on_generation = pool.refresh
         return pool
 

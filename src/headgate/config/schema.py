@@ -217,6 +217,9 @@ class Backend(Struct, frozen=True, kw_only=True):
     weight: Annotated[int, Whole(0, 256)] = 1
     """Its share against the others of the pool; "round_robin" and "random" give all the same and look only whether it
     is 0. 0: sessions bound to it only, nothing new."""
+    priority: Annotated[int, Whole(0, 15)] = 0
+    """Which backends come first: those of 0, and higher ones stand by. A level bears 40 % more than its part; what it
+    cannot bear any more the next takes, in proportion to what is missing. 0: without a reason all are equal."""
     name: Annotated[str, Name()] = ""
     """How logs, the status page and sticky cookies call it; one name once in a pool. Not set: its url."""
 
@@ -432,6 +435,9 @@ class Pool(Struct, frozen=True, kw_only=True):
     panic: Annotated[float | None, Share(), FALSE_IS_NONE] = 0.5
     """When less than this share of the pool is routable, ejected backends are used again; false for never. Half: when
     most of a pool looks broken, the cause is rarely the backends, and the rest would not bear the load."""
+    slow_start: SecondsOrOff = 10.0
+    """How long a backend that came (back) gets a growing part of its weight, from a tenth on, while another has been
+    there for as long. 10 s: connections, caches and compilers of most applications are warm by then."""
     health: Health = Health()
     """The active check; false stands for type "none"."""
     breaker: Annotated[Breaker | None, FALSE_IS_NONE] = Breaker()
@@ -504,8 +510,8 @@ NOT_YET: dict[type[Struct], tuple[str, ...]] = {
     AccessLog: ("fields", "sample"),
     Supervisor: ("upgrade_socket",),
     Listener: ("proxy_protocol", "tls"),
-    Backend: ("priority", "max_connections", "max_requests"),
-    Pool: ("fallback", "slow_start", "queue", "limits", "tls"),
+    Backend: ("max_connections", "max_requests"),
+    Pool: ("fallback", "queue", "limits", "tls"),
     PoolTimeouts: ("queue",),
     Retry: ("budget", "reserve", "hedge_after"),
 }

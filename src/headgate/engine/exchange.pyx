@@ -772,6 +772,7 @@ cdef class Exchange(ExchangeBase):
         cdef Pool pool = self.pool
         cdef Outcome outcome
         cdef int verdict = KIND_VERDICT[kind]
+        cdef bint told
         if backend is None:
             return
         self.backend = None
@@ -787,19 +788,23 @@ cdef class Exchange(ExchangeBase):
             backend.counters.failed += 1
         if kind != KIND_STALE and kind != KIND_OK and KIND_RETRY[kind] != RETRY_ALWAYS:
             self.counted += 1
-        if verdict > VERDICT_SUCCESS or backend.watched:
+        told = pool.outcome is not None and (verdict > VERDICT_SUCCESS or backend.watched)
+        if not told and pool.done is None:
+            return
+        outcome = Outcome.__new__(Outcome)
+        outcome.kind = kind
+        outcome.verdict = verdict
+        outcome.status = self.status if self.attempt_first_byte >= 0 else 0
+        outcome.first_byte_s = self.attempt_first_byte / 1e9 if self.attempt_first_byte >= 0 else -1.0
+        outcome.total_s = (self.ctx.now - self.attempt_started) / 1e9
+        outcome.retry_after_s = -1.0
+        outcome.ok = verdict == VERDICT_SUCCESS
+        if told:
             try:
-                if pool.outcome is not None:
-                    pool.outcome(backend, kind)
+                pool.outcome(backend, outcome)
             except BaseException as exception:
                 self.ctx.error("the outcome policy", exception)
         if pool.done is not None:
-            outcome = Outcome.__new__(Outcome)
-            outcome.kind = kind
-            outcome.status = self.status if self.attempt_first_byte >= 0 else 0
-            outcome.first_byte_s = self.attempt_first_byte / 1e9 if self.attempt_first_byte >= 0 else -1.0
-            outcome.total_s = (self.ctx.now - self.attempt_started) / 1e9
-            outcome.ok = verdict == VERDICT_SUCCESS
             try:
                 pool.done(backend, outcome)
             except BaseException as exception:

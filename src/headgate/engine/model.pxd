@@ -93,6 +93,7 @@ cdef class Backend:
     cdef public bint bound_ok
     cdef public bint watched
     cdef public double share
+    cdef public int priority
     cdef public bytes set_cookie
     cdef bytes url_bytes
     cdef bytes host
@@ -117,4 +118,6 @@ cdef class Outcome:
     cdef readonly int status
     cdef readonly double first_byte_s
     cdef readonly double total_s
+    cdef readonly double retry_after_s
+    cdef readonly int verdict
     cdef readonly bint ok

@@ -49,8 +49,9 @@ class Pool:
     fallback: Callable[[Request, Collection[Backend]], object] | None
     done: Callable[[Backend, Outcome], None] | None
     strategy_error: Callable[[BaseException | str], None] | None
-    outcome: Callable[[Backend, int], None] | None
-    """(backend, Kind): every failed attempt that counts, and every success of a `watched` backend."""
+    outcome: Callable[[Backend, Outcome], None] | None
+    """Every attempt that matters: failed ones that count, those that were asked for less (429 or 503 with Retry-After),
+    and all at a `watched` backend."""
     probe: Callable[[], Backend | None] | None
     """Set while the pool has half-open backends: claims one of them for an idempotent request."""
     sticky: dict[bytes, Backend] | None
@@ -98,6 +99,8 @@ class Backend:
     """Successes are reported through `Pool.outcome` too."""
     share: float
     """What a strategy gives it, against the shares of the others: its weight, less while it starts slowly."""
+    priority: int
+    """As configured; 0 is used first."""
     set_cookie: bytes
     """The complete Set-Cookie line of a new sticky session; empty = none."""
     addresses: list[bytes]
@@ -119,5 +122,11 @@ class Outcome:
         """Seconds to the first response byte; -1.0 when there was none."""
     @property
     def total_s(self) -> float: ...
+    @property
+    def retry_after_s(self) -> float:
+        """Seconds that an answer of 429 or 503 asked for by Retry-After; -1.0 when it did not."""
+    @property
+    def verdict(self) -> int:
+        """A `headgate.errors.Verdict`: what it says about the backend."""
     @property
     def ok(self) -> bool: ...

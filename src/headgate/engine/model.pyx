@@ -154,6 +154,7 @@ cdef class Backend:
         # A unix socket has no authority of its own; "localhost" is what curl sends there.
         self.host = self.url.partition("://")[2].encode() or b"localhost"
         self.share = 1.0
+        self.priority = config.priority
         self.set_cookie = b""
         self.segment = segment
         self.worker = worker
@@ -249,7 +250,8 @@ cdef class Backend:
 
 
 cdef class Outcome:
-    """How an attempt ended: `kind` (`headgate.errors.Kind`), `status` (0 = no answer), seconds to the first byte (-1 = none) and in all."""
+    """How an attempt ended: `kind` (`headgate.errors.Kind`), `status` (0 = no answer), `verdict` (`headgate.errors.Verdict`: what it
+    says about the backend), seconds to the first byte (-1 = none) and in all, and seconds that a 429 or 503 asked for by Retry-After (-1 = none)."""
 
     def __repr__(self) -> str:
         return f"<Outcome {Kind(self.kind).name} status={self.status} first_byte_s={self.first_byte_s:.6f} total_s={self.total_s:.6f}>"

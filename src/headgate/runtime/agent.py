@@ -50,7 +50,7 @@ _LOG_CLOSE_S = 0.25
 class _Plan:
     """What an apply needs and could have failed to get."""
 
-    strategies: dict[str, Strategy]
+    strategies: dict[str, dict[int, Strategy]]
     access_log: AccessLog | None
     log_changed: bool
 
@@ -198,12 +198,10 @@ class WorkerAgent:
         """Build what may fail. Changes nothing."""
         strategies = {}
         for name, config in snapshot.config.pools.items():
-            pool = self._pools.get(name)
-            if pool is None or pool.config.strategy != config.strategy:
-                try:
-                    strategies[name] = self._make_strategy(config.strategy)
-                except Exception as error:
-                    raise ValueError(f"pools.{name}.strategy: {error}") from error
+            try:
+                strategies[name] = self._make_strategies(self._pools.get(name), config)
+            except Exception as error:
+                raise ValueError(f"pools.{name}.strategy: {error}") from error
         Router([_entry(config, None) for config in snapshot.config.routes])  # raises when there is a mistake in them
         old = self._config.access_log if self._config is not None else AccessLogConfig(format="off")
         changed = old != snapshot.config.access_log
@@ -213,6 +211,18 @@ class WorkerAgent:
             path = snapshot.config.access_log.path
             raise ValueError(f"access_log.path: cannot open {path}: {error.strerror or error}") from error
         return _Plan(strategies, access_log, changed)
+
+    def _make_strategies(self, pool: WorkerPool | None, config: PoolConfig) -> dict[int, Strategy]:
+        """The strategies that `pool` has not yet, one for each priority."""
+        kept: Mapping[int, Strategy] = {}
+        if pool is not None and pool.config.strategy == config.strategy:
+            kept = pool.strategies
+        wanted = {backend.priority for backend in config.backends} | {0}
+        new = {priority: self._make_strategy(config.strategy) for priority in sorted(wanted) if priority not in kept}
+        used = [strategy for priority, strategy in {**kept, **new}.items() if priority in wanted]
+        if len({id(strategy) for strategy in used}) < len(used):
+            raise ValueError("one object cannot serve backends of several priorities: give its class")
+        return new
 
     def _commit(self, snapshot: Snapshot, plan: _Plan) -> None:
         config = snapshot.config
@@ -228,7 +238,7 @@ class WorkerAgent:
                 for slot in (snapshot.backend_slots[name, backend.name],)
             ]
             secret = snapshot.sticky_secrets.get(name, b"")
-            self._leaving += pool.apply(pool_config, members, plan.strategies.get(name), secret)
+            self._leaving += pool.apply(pool_config, members, plan.strategies[name], secret)
             pools[name] = pool
         self._pools = pools
         self._by_slot = {backend.slot: backend for pool in pools.values() for backend in pool.backends}

@@ -15,6 +15,8 @@ SOUND = Flag.PRESENT | Flag.ENABLED | Flag.UP | Flag.CHECKED
 class State:
     flags: int
     weight: int = 1
+    priority: int = 0
+    factor: float = 1.0
 
 
 def good(weight: int = 1, also: int = 0) -> State:

@@ -13,7 +13,7 @@ from tests.unit.runtime.worker_world import SECRET, World, config, pool_tree, wo
 
 
 def strategy_of(w: World) -> Last:
-    strategy = w.glue().strategy
+    strategy = w.glue().strategies[0]
     assert isinstance(strategy, Last)
     return strategy
 
