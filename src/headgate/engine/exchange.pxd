@@ -44,6 +44,7 @@ cdef class Exchange(ExchangeBase):
     cdef uint64_t started_wall
     cdef int64_t attempt_started
     cdef int64_t attempt_first_byte # ns since attempt_started; -1 = none yet
+    cdef double retry_after         # seconds that the attempt's answer asks for (429 and 503); -1 = it does not
     cdef int64_t first_byte         # ns since started; -1 = none yet
     cdef uint64_t body_limit        # bytes; 0 = none
     cdef uint64_t bytes_received
@@ -83,6 +84,7 @@ cdef class Exchange(ExchangeBase):
     cdef void _attempt(self) noexcept
     cdef int _begin_attempt(self, Backend backend, bint fresh) noexcept
     cdef void _attempt_over(self, int kind) noexcept
+    cdef void _penalize(self, Head *head) noexcept
     cdef bint _may_retry(self, int kind, bint never_sent) noexcept
     cdef void _fail(self, int kind) noexcept
     cdef void _answer(self, int kind, int status, const char *reason) noexcept

@@ -30,6 +30,7 @@ from headgate.engine.head cimport (
 from headgate.engine.http1 cimport Answer, Forward, find_field, head_init, head_reset
 from headgate.engine.model cimport Backend, Listener, Outcome, Pool, Route
 from headgate.engine.request cimport Request, cookie_value, lend, take_back
+from headgate.engine.retry_after cimport retry_after_s
 from headgate.engine.stats cimport histogram_add
 from headgate.engine.stream cimport SEND_BROKEN, ExchangeBase, Stream
 from headgate.engine.upstream cimport BackendConnection, take_idle
@@ -430,6 +431,7 @@ cdef class Exchange(ExchangeBase):
         self.connected = False
         self.attempt_started = ctx.now
         self.attempt_first_byte = -1
+        self.retry_after = -1
         self.attempts += 1
         backend.counters.attempts += 1
         backend.counters.active += 1
@@ -598,12 +600,15 @@ cdef class Exchange(ExchangeBase):
             return True
         if self.attempt_first_byte < 0:
             self.attempt_first_byte = ctx.now - self.attempt_started
+        if status == 429 or status == 503:
+            self._penalize(head)
         if status >= 400 and self.pool.retry_status[status - 400] and not self.response_sent and self._may_retry(KIND_BAD_STATUS, False):
             self.tried_add(self.backend)
             other = self._pick()
             if other is not None and self.down.rewind():
                 self.status = <uint16_t>status
-                self.excused = status == 503 and find_field(head, FIELD_RETRY_AFTER) != NULL
+                # An answer below 500 says nothing against the backend, and 503 with Retry-After that it wants less, not that it is broken.
+                self.excused = status < 500 or (status == 503 and self.retry_after >= 0)
                 self.up.abort()
                 self._attempt_over(KIND_BAD_STATUS)
                 self.chosen = other
@@ -650,6 +655,13 @@ cdef class Exchange(ExchangeBase):
             else:
                 self._uncork()
         return self.active
+
+    cdef void _penalize(self, Head *head) noexcept:
+        """429 or 503: with Retry-After the backend asks to be left alone for a while; the policy is told with the outcome."""
+        cdef Field *field = find_field(head, FIELD_RETRY_AFTER)
+        if field == NULL:
+            return
+        self.retry_after = retry_after_s(head.base + field.value_off, field.value_len, <int64_t>(self.ctx.wall_ns() // 1000000000))
 
     cdef void tried_add(self, Backend backend) noexcept:
         if self.tried is None:
@@ -722,7 +734,7 @@ cdef class Exchange(ExchangeBase):
         if self.status >= 500:
             kind = KIND_SERVER_ERROR
             # 503 with Retry-After is a backend that asks for less, not one that is broken.
-            self.excused = self.status == 503 and find_field(&self.response, FIELD_RETRY_AFTER) != NULL
+            self.excused = self.status == 503 and self.retry_after >= 0
         self._attempt_over(kind)
         self.last_kind = KIND_OK
         if sent == SEND_BROKEN:
@@ -788,7 +800,7 @@ cdef class Exchange(ExchangeBase):
             backend.counters.failed += 1
         if kind != KIND_STALE and kind != KIND_OK and KIND_RETRY[kind] != RETRY_ALWAYS:
             self.counted += 1
-        told = pool.outcome is not None and (verdict > VERDICT_SUCCESS or backend.watched)
+        told = pool.outcome is not None and (verdict > VERDICT_SUCCESS or backend.watched or self.retry_after > 0)
         if not told and pool.done is None:
             return
         outcome = Outcome.__new__(Outcome)
@@ -797,7 +809,7 @@ cdef class Exchange(ExchangeBase):
         outcome.status = self.status if self.attempt_first_byte >= 0 else 0
         outcome.first_byte_s = self.attempt_first_byte / 1e9 if self.attempt_first_byte >= 0 else -1.0
         outcome.total_s = (self.ctx.now - self.attempt_started) / 1e9
-        outcome.retry_after_s = -1.0
+        outcome.retry_after_s = self.retry_after
         outcome.ok = verdict == VERDICT_SUCCESS
         if told:
             try:
