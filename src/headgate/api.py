@@ -90,9 +90,9 @@ class PoolView:
             raise KeyError(str(error)) from None
         return next(view for view in self.backends if view.name == name)
 
-    def add(self, url: str, *, weight: int = 1, name: str | None = None) -> BackendView:
+    def add(self, url: str, *, weight: int = 1, name: str | None = None, priority: int = 0) -> BackendView:
         """One backend more. It gets requests as soon as its first check has passed."""
-        record = self._run.controller.add_backend(self.name, url, weight, name)
+        record = self._run.controller.add_backend(self.name, url, weight, name, priority=priority)
         self._run.settle()
         return self[record.config.name]
 
@@ -364,7 +364,11 @@ class LoadBalancer:
         ]
         slots = run.controller.snapshot().pool_slots
         return document.build(
-            run.segment, rows, version=__version__, pool_slots={name: slots[name] for name in self.config.pools}
+            run.segment,
+            rows,
+            version=__version__,
+            pool_slots={name: slots[name] for name in self.config.pools},
+            in_panic=run.controller.in_panic,
         )
 
     def __repr__(self) -> str:

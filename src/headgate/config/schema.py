@@ -206,6 +206,10 @@ class Route(Struct, frozen=True, kw_only=True):
     """Instead of the listener's."""
 
 
+HIGHEST_PRIORITY = 15
+"""Each has a strategy of its own; more than a few levels are hardly ever wanted."""
+
+
 class Backend(Struct, frozen=True, kw_only=True):
     """A server. A plain string stands for a table with only a url."""
 
@@ -217,7 +221,7 @@ class Backend(Struct, frozen=True, kw_only=True):
     weight: Annotated[int, Whole(0, 256)] = 1
     """Its share against the others of the pool; "round_robin" and "random" give all the same and look only whether it
     is 0. 0: sessions bound to it only, nothing new."""
-    priority: Annotated[int, Whole(0, 15)] = 0
+    priority: Annotated[int, Whole(0, HIGHEST_PRIORITY)] = 0
     """Which backends come first: those of 0, and higher ones stand by. A level bears 40 % more than its part; what it
     cannot bear any more the next takes, in proportion to what is missing. 0: without a reason all are equal."""
     name: Annotated[str, Name()] = ""

@@ -335,7 +335,8 @@ class WorkerAgent:
             for backend in pool.backends
         ]
         slots = {pool.name: pool.slot for pool in self._pools.values()}
-        return status.render(self._segment, rows, version=__version__, pool_slots=slots)
+        panic = {pool.name for pool in self._pools.values() if pool.panic}
+        return status.render(self._segment, rows, version=__version__, pool_slots=slots, in_panic=panic)
 
     def _ready(self, bind: str) -> bool:
         """Can every pool that this listener leads to serve somebody?"""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from asyncio import AbstractEventLoop, Event, TimerHandle, timeout
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from random import Random
 from typing import Any
 
@@ -31,6 +31,7 @@ from headgate.runtime.messages import (
     Hello,
     Log,
     Message,
+    Penalty,
     Probed,
     Rejected,
     StrategyError,
@@ -118,6 +119,11 @@ class Controller:
         """The last changes of state, oldest first."""
         return list(self._fleet.states.events)
 
+    @property
+    def in_panic(self) -> Collection[str]:
+        """The pools in which ejected backends are used, since too few others are left."""
+        return self._fleet.in_panic
+
     def backends(self, pool: str | None = None) -> list[BackendRecord]:
         """What is known of each backend (of one pool), in the configuration's order. To be read only."""
         pools = self._config.pools if pool is None else {pool: edits.pool_of(self._config, pool)}
@@ -203,9 +209,11 @@ class Controller:
     # Changes while it runs. All raise ValueError with a text for people, and then nothing has changed. A backend is
     # named by its name, or by its URL where that is unique in the pool.
 
-    def add_backend(self, pool: str, url: str, weight: int = 1, name: str | None = None) -> BackendRecord:
+    def add_backend(
+        self, pool: str, url: str, weight: int = 1, name: str | None = None, *, priority: int = 0
+    ) -> BackendRecord:
         """One backend more, used as soon as its first check has passed."""
-        config, added = edits.with_backend(self._config, pool, url, weight, name)
+        config, added = edits.with_backend(self._config, pool, url, weight, name, priority)
         self.apply(config)
         return self._fleet.records[pool, added.name]
 
@@ -270,6 +278,8 @@ class Controller:
                 self._fleet.failed(slot, kind, reason)
             case Trip(slot, kind, reason):
                 self._fleet.tripped(slot, kind, reason)
+            case Penalty(slot, status, for_s):
+                self._fleet.penalized(slot, status, for_s)
             case Probed(slot, ok, kind):
                 self._fleet.probed(slot, ok, kind)
             case StrategyError(pool, text):

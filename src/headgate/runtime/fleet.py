@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 import time
 from asyncio import AbstractEventLoop
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from random import Random
 
 from headgate.config.schema import Backend, Config, Health
@@ -19,9 +19,11 @@ from headgate.errors import MEANING, Kind, Verdict
 from headgate.health.monitor import Monitor
 from headgate.health.plan import check_addresses, plan_for
 from headgate.resilience import breaker, health_state
+from headgate.resilience.eligibility import eligible
 from headgate.runtime.address import pack_address
 from headgate.runtime.breakers import Breakers
 from headgate.runtime.drains import Drains
+from headgate.runtime.ramps import Ramps
 from headgate.runtime.slots import SlotTable
 from headgate.runtime.states import BackendRecord, States
 
@@ -65,6 +67,9 @@ class Fleet:
         self._resolver = Resolver(loop, self._resolved, lookup=lookup, random=random)
         self._monitor = Monitor(loop, self._health_changed, urgent=self._urgent, random=random)
         self._drains = Drains(loop, self._drain_over)
+        self._ramps = Ramps(now or time.monotonic)
+        self._doubted: set[str] = set()  # pools whose states have changed in this turn of the loop
+        self._in_panic: set[str] = set()
         self._breakers = Breakers(loop, self._breaker_changed, self._breaker_refused, now=now or loop.time)
 
     @property
@@ -76,6 +81,11 @@ class Fleet:
     def backend_slots(self) -> dict[Key, int]:
         """(pool name, backend name) -> slot."""
         return dict(self._slots.items())
+
+    @property
+    def in_panic(self) -> Collection[str]:
+        """The pools in which ejected backends are used, since too few others are left."""
+        return self._in_panic
 
     @property
     def resting(self) -> int:
@@ -125,6 +135,8 @@ class Fleet:
         for name in old.pools.keys() - config.pools.keys():
             self._pool_slots.release(name, generation)
             self._breakers.remove_pool(name)
+            self._ramps.forget_pool(name)
+            self._in_panic.discard(name)
         for name, pool in config.pools.items():
             self._pool_slots.take(name)
             self._breakers.configure(name, pool.breaker)
@@ -138,7 +150,7 @@ class Fleet:
                 record.config = backend
                 if before != pool.health:
                     self._check(record, pool.health)
-                self.states.write(record)
+                self._write(record)
 
     def enable(self, record: BackendRecord) -> None:
         """The administrator wants it back. Nothing happens when it was not gone."""
@@ -169,7 +181,7 @@ class Fleet:
         wanted = (enabled, draining, drained)
         if (record.enabled, record.draining, record.drained) != wanted:
             record.enabled, record.draining, record.drained = wanted
-            self.states.write(record)
+            self._write(record)
             self.states.happened(record, what, reason)
 
     def _drain_over(self, slot: int) -> None:
@@ -199,7 +211,7 @@ class Fleet:
             self._by_name.setdefault((url.host, url.port), []).append(record)
             record.addresses = list(self._resolver.watch(url.host, url.port))
         self._check(record, health)
-        self.states.write(record)
+        self._write(record)
         self.states.happened(record, "added", "", quiet=self._starting)
 
     def _remove(self, key: Key, generation: int) -> None:
@@ -208,12 +220,39 @@ class Fleet:
         self._monitor.unwatch(record.slot)
         self._breakers.remove(record.pool, record.slot)
         self._drains.cancel(record.slot)
+        self._ramps.forget(record)
         url = record.config.url
         if not url.is_unix:
             self._by_name[url.host, url.port].remove(record)
             self._resolver.unwatch(url.host, url.port)
         self.states.withdraw(record)
         self.states.happened(record, "removed", "")
+
+    def _write(self, record: BackendRecord) -> None:
+        """Its state may have changed: tell the workers, and see what that does to its pool."""
+        pool = self._config.pools[record.pool]
+        self._ramps.look(record, pool.slow_start, starting=self._starting)
+        self.states.write(record)
+        if not self._doubted:
+            self._loop.call_soon(self._look_at_pools)
+        self._doubted.add(record.pool)
+
+    def _look_at_pools(self) -> None:
+        """Say it when a pool falls into panic, or is out of it. (Workers work it out for themselves.)"""
+        doubted, self._doubted = self._doubted, set()
+        for name in doubted & self._config.pools.keys():
+            pool = self._config.pools[name]
+            records = [self.records[name, backend.name] for backend in pool.backends]
+            panic = eligible(records, pool.panic).panic
+            if panic == (name in self._in_panic):
+                continue
+            count = f"{sum(record.routable for record in records)} of {len(records)} backends are routable"
+            if panic:
+                self._in_panic.add(name)
+                self.states.pool_happened(name, "panic", f"{count}: ejected ones are used again")
+            else:
+                self._in_panic.discard(name)
+                self.states.pool_happened(name, "no panic any more", count)
 
     # What is seen of them
 
@@ -252,7 +291,7 @@ class Fleet:
                     self._monitor.set_addresses(record.slot, check_addresses(addresses, health.port))
             if not addresses:
                 self._without_address(record)
-            self.states.write(record)
+            self._write(record)
 
     def _health_changed(self, slot: int, transition: health_state.Transition) -> None:
         record = self.at(slot)
@@ -260,7 +299,7 @@ class Fleet:
             return
         up = transition.after is health_state.State.UP
         record.checked, record.up, record.health_reason = True, up, transition.reason
-        self.states.write(record)
+        self._write(record)
         first = self._starting and transition.before is health_state.State.UNCHECKED
         self.states.happened(record, "up" if up else "down", transition.reason, quiet=first and up)
         if transition.down_to_up:
@@ -279,7 +318,7 @@ class Fleet:
             return
         record.breaker, record.breaker_reason = transition.after, transition.reason
         self.states.free_probe(record)
-        self.states.write(record)
+        self._write(record)
         self.states.happened(record, _BREAKER_WORDS[transition.after], transition.reason)
 
     def _breaker_refused(self, slot: int, reason: str) -> None:
@@ -307,6 +346,15 @@ class Fleet:
         record = self.at(slot)
         if record is not None:
             self._breakers.trip(record.pool, slot, Kind(kind), reason)
+
+    def penalized(self, slot: int, status: int, for_s: float) -> None:
+        """It answered so, and asked for less for so long."""
+        record = self.at(slot)
+        if record is None:
+            return
+        if self._ramps.penalize(record, for_s, self._config.pools[record.pool].slow_start):
+            self.states.happened(record, "gets less", f"it answered {status} with Retry-After, for {for_s:g} s")
+        self._write(record)
 
     def probed(self, slot: int, ok: bool, kind: int) -> None:
         """A half-open backend was tried."""
