@@ -36,7 +36,7 @@ def test_what_is_up_when_the_balancer_starts_is_warm() -> None:
     assert w.look(w.new, starting=True) == (0, 0)
 
 
-CHANGES = {
+CHANGES: dict[str, tuple[dict[str, object], dict[str, object]]] = {
     "check": ({"up": False}, {"up": True}),
     "breaker": ({"breaker": State.OPEN}, {"breaker": State.CLOSED}),
     "half-open": ({"breaker": State.HALF_OPEN}, {"breaker": State.CLOSED}),
