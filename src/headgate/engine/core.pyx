@@ -7,7 +7,7 @@ import socket as _socket
 from cpython.ref cimport PyObject
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from headgate.engine.context cimport KIND_CONNECT_FAILED, KIND_RESET, Context
+from headgate.engine.context cimport KIND_CONNECT_FAILED, KIND_HEDGE_LOST, KIND_RESET, Context
 from headgate.engine.downstream cimport Acceptor, ClientConnection
 from headgate.engine.exchange cimport Exchange
 from headgate.engine.libc_net cimport EPOLLIN
@@ -146,6 +146,11 @@ cdef class Engine(Context):
         """Pipes that hold body bytes now, or wait for some."""
         return self.pipes.count - pipes_idle(&self.pipes)
 
+    def seed_random(self, uint64_t seed) -> None:
+        """From here on pauses before retries (and request ids) are the same for the same `seed`. For tests."""
+        self.random[0] = seed
+        self.random[1] = 1          # both zero is the one state the generator never leaves
+
     def watch(self, int fd, object callback) -> None:
         """Call `callback()` whenever `fd` is readable (level-triggered). Raises OSError."""
         cdef Watcher watcher = Watcher()
@@ -224,10 +229,12 @@ cdef class Engine(Context):
             connection = <BackendConnection><object>self._handlers[slot]
             if connection.backend is not backend:
                 continue
-            if connection.exchange is not None:
+            if isinstance(connection.exchange, Exchange):
                 (<Exchange>connection.exchange).excused = True
-            # Where nothing was sent yet, nothing is lost: any method goes elsewhere.
-            connection._fail(KIND_CONNECT_FAILED if connection.state == UP_CONNECTING else KIND_RESET)
+                # Where nothing was sent yet, nothing is lost: any method goes elsewhere.
+                connection._fail(KIND_CONNECT_FAILED if connection.state == UP_CONNECTING else KIND_RESET)
+            else:
+                connection._fail(KIND_HEDGE_LOST)   # a hedge: the other attempt goes on alone
 
     def _cut_off(self) -> None:
         cdef uint32_t slot

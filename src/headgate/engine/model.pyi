@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection
 
 from headgate.config import schema
+from headgate.engine.fallback import StaticAnswer
 from headgate.engine.request import Request
 from headgate.engine.stats import Segment
 
@@ -33,6 +34,8 @@ class Route:
     def pool(self) -> Pool: ...
     @property
     def config(self) -> schema.Route | None: ...
+    fallback: Route | None
+    """Where requests go when nothing in the pool is routable. The caller makes no loops."""
     def __init__(self, pool: Pool, config: schema.Route | None = None) -> None: ...
 
 class Pool:
@@ -54,6 +57,11 @@ class Pool:
     and all at a `watched` backend."""
     probe: Callable[[], Backend | None] | None
     """Set while the pool has half-open backends: claims one of them for an idempotent request."""
+    fallback_answer: StaticAnswer | None
+    """What is answered when nothing in the pool is routable."""
+    @property
+    def retry_tokens(self) -> float:
+        """Retries and hedges that this worker may send now; `retry.budget`."""
     sticky: dict[bytes, Backend] | None
     """Cookie value -> backend."""
     sticky_name: bytes
