@@ -505,7 +505,8 @@ class Pool(Struct, frozen=True, kw_only=True):
     """Backends that serve the same thing, and how one of them is picked."""
 
     backends: tuple[Backend, ...]
-    """The servers: URLs, or tables where one needs a weight or a name."""
+    """The servers: URLs, or tables where one needs a weight or a name. [] is a pool that answers 503 until backends are
+    added while it runs; `headgate check` warns of it."""
     strategy: Strategy = Strategy(name="round_robin")
     """How a backend is picked. Round robin: what everybody expects of a load balancer, and right for equal backends;
     "p2c" is better where requests or backends differ."""
