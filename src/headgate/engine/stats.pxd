@@ -92,7 +92,11 @@ cdef struct WorkerCounters:
     uint64_t started_ms
     int64_t tunnels             # gauge
     uint64_t refused_connections # over max_connections
-    uint64_t reserved[32]
+    uint64_t retries_refused    # retries and hedges that the budget did not allow
+    uint64_t hedges             # second attempts sent while the first was under way
+    uint64_t hedges_won         # of those, the ones whose answer was relayed
+    uint64_t fallbacks          # exchanges that a fallback served
+    uint64_t reserved[28]
 
 cdef class Segment:
     cdef readonly int fd
@@ -109,6 +113,7 @@ cdef class Segment:
     cdef int _check_worker(self, int worker) except -1
     cdef int _check_pool(self, int pool) except -1
     cdef uint64_t *generation_word(self) noexcept
+    cdef int used_workers(self) noexcept
     cdef BackendState *state(self, int slot) noexcept
     cdef BackendCounters *backend_counters(self, int worker, int slot) noexcept
     cdef WorkerCounters *worker_counters(self, int worker) noexcept

@@ -80,7 +80,7 @@ cdef bint take_connection(Backend backend) noexcept:
     if room.several:
         # Those that are kept may all be another worker's.
         word_store(&places.wanted, 1)
-        for worker in range(backend.segment.workers):
+        for worker in range(backend.segment.used_workers()):
             if worker != backend.worker and backend.segment.backend_counters(worker, backend.slot).idle > 0:
                 backend.segment.wake(worker)
     return False
@@ -430,7 +430,7 @@ cdef class WaitingRoom(Handler):
         cdef int worker, found = -1
         cdef int64_t since, longest = before
         cdef int64_t alive = self.ctx.now // 1000000 - SILENT_MS
-        for worker in range(self.ctx.segment.workers):
+        for worker in range(self.ctx.segment.used_workers()):
             if worker == self.ctx.worker:
                 continue
             since = <int64_t>word_load(&self.ctx.segment.pool_counters(worker, self.pool.slot).oldest)

@@ -115,6 +115,10 @@ class TotalStatus(_Record, frozen=True):
     in_flight: int
     answered: int
     retries: int
+    retries_refused: int
+    hedges: int
+    hedges_won: int
+    fallbacks: int
     tunnels: int
     bytes_received: int
     bytes_sent: int
@@ -176,7 +180,7 @@ def build(
         backends=rows,
         pools=[_pool(segment, name, members, slots.get(name)) for name, members in by_pool.items()],
         totals=_totals(segment),
-        workers=segment.workers,
+        workers=segment.used,
         generation=segment.generation,
         version=version,
     )
@@ -267,6 +271,10 @@ def _totals(segment: Segment) -> TotalStatus:
         in_flight=total["in_flight"],
         answered=total["answered"],
         retries=total["retries"],
+        retries_refused=total["retries_refused"],
+        hedges=total["hedges"],
+        hedges_won=total["hedges_won"],
+        fallbacks=total["fallbacks"],
         tunnels=total["tunnels"],
         bytes_received=total["bytes_received"],
         bytes_sent=total["bytes_sent"],
