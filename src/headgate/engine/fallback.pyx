@@ -41,6 +41,9 @@ cdef bint degrade(Exchange x, int kind) noexcept:
     if not x.notes & NOTE_FALLBACK:
         x.notes |= NOTE_FALLBACK
         x.ctx.counters.fallbacks += 1
+    if x.place.counted:
+        x._stop_waiting()       # for this pool; the other has a queue of its own
+    x.queue_spent = False
     x.tried = None
     x.last_kind = KIND_OK
     x.enter(route)

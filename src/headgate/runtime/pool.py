@@ -22,6 +22,7 @@ from headgate.engine.stats import EJECTED, HALF_OPEN
 from headgate.errors import MEANING, Kind, Verdict
 from headgate.resilience.detector import Detector
 from headgate.resilience.eligibility import eligible
+from headgate.resilience.gradient2 import Gradient2
 from headgate.runtime.messages import Failed, Message, Probed, StrategyError, Trip
 from headgate.runtime.parts import Parts
 
@@ -101,6 +102,7 @@ class WorkerPool:
         # Half-open probes of this worker that are in flight.
         self._probing: set[Backend] = set()
         self._failed_at: dict[Backend, float] = {}
+        self._limiter: Gradient2 | None = None
         self.pool.fallback = self._fallback.pick
         self.pool.pick = self._fallback.pick
         self.pool.outcome = self._outcome
@@ -138,10 +140,16 @@ class WorkerPool:
         self._members = {}
         for member in members:
             key = (member.config.name, member.slot)
-            backend = before.pop(key, None) or self._parts.backend(self.pool, member.slot, member.config)
+            backend = before.pop(key, None)
+            if backend is None:
+                backend = self._parts.backend(self.pool, member.slot, member.config)
+            elif backend.config != member.config:
+                backend.configure(member.config)
             set_addresses(backend, member.addresses)
             self._members[key] = backend
         left = list(before.values())
+        self.pool.members = list(self._members.values())
+        self._set_limiter()
         self._set_sticky(secret)
         if strategy is not None:
             self._strategy = strategy
@@ -186,6 +194,14 @@ class WorkerPool:
             )
         self.pool.sticky_name = name
         self.pool.sticky = table
+
+    def _set_limiter(self) -> None:
+        if not self.config.limits.adaptive:
+            self.pool.limiter = None
+        elif self._limiter is None or self.pool.limiter is None:
+            self._limiter = self.pool.limiter = Gradient2(len(self._members))
+        else:
+            self._limiter.resize(len(self._members))
 
     def _set_detectors(self, *, anew: bool) -> None:
         """One detector for each member, while the breaker is on. anew: its settings have changed."""
@@ -234,12 +250,14 @@ class WorkerPool:
             backend.share = float(view.weight)
             if not backend.watched and backend in self._probing:
                 self._release(backend)
+        self.pool.eligible_count = len(chosen)
         self._half_open = half_open
         self.pool.probe = self._probe if half_open else None
         if renewed or chosen != self._set or weights != self._weights or not self._strategy_works:
             self._set = chosen
             self._weights = weights
             self._update_strategies()
+        self.pool.changed()
 
     def _update_strategies(self) -> None:
         self._fallback.update(self._set)

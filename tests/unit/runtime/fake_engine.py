@@ -44,6 +44,9 @@ class Backend:
     def weight(self) -> int:
         return self.segment.backend_weight(self.slot)
 
+    def configure(self, config: schema.Backend) -> None:
+        self.config = config
+
     def close_idle(self) -> None:
         self.idle = 0
 
@@ -83,9 +86,15 @@ class Pool:
         self.penalty: Callable[[Any, float], None] | None = None
         self.sticky: dict[bytes, Any] | None = None
         self.sticky_name = b""
+        self.members: list[Backend] = []
+        self.eligible_count = 0
+        self.limiter: Any = None
 
     def configure(self, config: schema.Pool) -> None:
         self.config = config
+
+    def changed(self) -> None:
+        pass
 
     def choose(self, request: Request | None = None, tried: Collection[Backend] = ()) -> Backend | None:
         """What the engine does before an attempt."""
