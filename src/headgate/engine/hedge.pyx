@@ -85,6 +85,7 @@ cdef void hedge_due(Exchange x) noexcept:
     if not budget_withdraw(&x.pool.budget, x.ctx.now):
         x.ctx.counters.retries_refused += 1
         return
+    parked.bytes_received = x.bytes_received
     if not x.down.rewind():
         budget_refund(&x.pool.budget)
         return
@@ -117,7 +118,6 @@ cdef void _park(Exchange x, Hedge parked) noexcept:
     parked.backend = x.backend
     parked.attempt_started = x.attempt_started
     parked.connected = x.connected
-    parked.bytes_received = x.bytes_received
     x.ctx.move_timer(&parked.timer, &x.timer)
     _swap_heads(x, parked)
     parked.up.exchange = parked
@@ -178,12 +178,12 @@ cdef class Hedge(ExchangeBase):
     cdef void _drop(self) noexcept:
         """The exchange has one attempt again."""
         cdef Exchange x = self.x
+        # One of its own methods may have led here: it lives to the end of the batch, as connections do.
+        x.ctx._closed.append(self)
         x.ctx.disarm(&self.timer)
         x.hedge = None
         self.up = None
         self.backend = None
-        # One of its own methods may have led here: it lives to the end of the batch, as connections do.
-        x.ctx._closed.append(self)
 
     cdef void _account(self, int kind, int status, double retry_after) noexcept:
         """The parked attempt is over: what `Exchange._attempt_over` does, with this one in the place of the other."""
