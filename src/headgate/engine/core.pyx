@@ -94,10 +94,10 @@ cdef class Engine(Context):
         self.descriptor_waiter = self._descriptors
         self.every(1.0, self._heartbeat)
         self._heartbeat()
-        if worker < len(self.segment.wakes):
+        if worker < self.segment._wake_count:
             self._wake = Waker()
             (<Waker>self._wake).engine = self
-            if self.add(self._wake, <int>self.segment.wakes[worker], EPOLLIN) < 0:
+            if self.add(self._wake, self.segment._wakes[worker], EPOLLIN) < 0:
                 raise OSError("cannot watch the worker's eventfd")
 
     cdef void before_events(self) noexcept:

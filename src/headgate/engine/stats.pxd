@@ -103,7 +103,8 @@ cdef class Segment:
     cdef readonly int workers
     cdef readonly int backend_capacity
     cdef readonly int pool_capacity
-    cdef readonly tuple wakes           # an eventfd per worker, where there are several
+    cdef int *_wakes                    # an eventfd per worker, where there are several
+    cdef int _wake_count
     cdef char *_base
     cdef size_t _size
     cdef char *_worker(self, int worker) noexcept
@@ -119,6 +120,7 @@ cdef class Segment:
     cdef PoolPlaces *pool_places(self, int pool) noexcept
     cdef PoolCounters *pool_counters(self, int worker, int pool) noexcept
     cdef void wake(self, int worker) noexcept
+    cdef void _close_wakes(self) noexcept
     cdef void _return_backend(self, int worker, int slot) noexcept
     cdef void _return_pool(self, int worker, int pool) noexcept
     cdef Histogram *pool_latency(self, int worker, int pool) noexcept       # total time of an exchange

@@ -116,8 +116,6 @@ class Segment:
     workers: Final[int]
     backend_capacity: Final[int]
     pool_capacity: Final[int]
-    wakes: Final[tuple[int, ...]]
-    """An eventfd for each worker, by which the others make it look at its queues; empty where there is one worker."""
 
     @staticmethod
     def create(workers: int, backends: int = 8192, pools: int = 1024) -> Segment:
@@ -137,6 +135,10 @@ class Segment:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+    @property
+    def wakes(self) -> tuple[int, ...]:
+        """An eventfd for each worker, by which the others make it look at its queues; empty where there is one worker."""
 
     # Written by the supervisor.
     def set_backend(

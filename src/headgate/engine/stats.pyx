@@ -16,6 +16,7 @@ worker held is given back.
 """
 from libc.errno cimport errno
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t, UINT32_MAX
+from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memcpy, memset
 
 from headgate.engine.histogram cimport bucket_start
@@ -264,7 +265,6 @@ cdef class Segment:
 
     def __cinit__(self):
         self.fd = -1
-        self.wakes = ()
 
     def __init__(self):
         if self._base == NULL:
@@ -334,9 +334,8 @@ cdef class Segment:
             munmap(self._base, self._size)
             self._base = NULL
             fd, self.fd = self.fd, -1
-            wakes, self.wakes = self.wakes, ()
-            for each in (fd, *wakes):
-                os.close(each)
+            os.close(fd)
+            self._close_wakes()
 
     def __enter__(self):
         return self
@@ -348,8 +347,20 @@ cdef class Segment:
         if self._base != NULL:
             munmap(self._base, self._size)
             close_descriptor(self.fd)
-            for wake in self.wakes:
-                close_descriptor(wake)
+        self._close_wakes()
+
+    cdef void _close_wakes(self) noexcept:
+        cdef int index
+        for index in range(self._wake_count):
+            close_descriptor(self._wakes[index])
+        self._wake_count = 0
+        free(self._wakes)
+        self._wakes = NULL
+
+    @property
+    def wakes(self):
+        """An eventfd for each worker, by which the others make it look at its queues; empty where there is one worker."""
+        return tuple([self._wakes[index] for index in range(self._wake_count)])
 
     # -- for the engine: no checks
 
@@ -391,8 +402,8 @@ cdef class Segment:
     cdef void wake(self, int worker) noexcept:
         """Make another worker look at its queues. Does nothing where there are no eventfds."""
         cdef uint64_t one = 1
-        if worker < len(self.wakes):
-            write_descriptor(<int>self.wakes[worker], &one, sizeof(one))
+        if worker < self._wake_count:
+            write_descriptor(self._wakes[worker], &one, sizeof(one))
 
     # -- checks
 
@@ -774,6 +785,8 @@ cdef void return_share(Segment segment, int worker, uint64_t *word, size_t where
     cdef int64_t *held = <int64_t *>(segment._worker(worker) + where)
     cdef uint64_t *pending = <uint64_t *>(held + 1)
     cdef bint doubtful = word_load(pending) != 0
+    if not doubtful and held[0] == 0:
+        return      # the word itself is not looked at: that would allocate its page
     places_add(word, -held[0], held, pending)
     held[0] = 0
     if doubtful:
@@ -809,10 +822,17 @@ cdef Segment mapped(int fd, Header *header, tuple wakes):
     cdef void *base = mmap(NULL, header.size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)
     if base == MAP_FAILED:
         raise OSError(errno, f"cannot map the shared segment: {os.strerror(errno)}")
+    if wakes:
+        segment._wakes = <int *>malloc(len(wakes) * sizeof(int))
+        if segment._wakes == NULL:
+            munmap(base, header.size)
+            raise MemoryError
+        for descriptor in wakes:
+            segment._wakes[segment._wake_count] = descriptor
+            segment._wake_count += 1
+    segment.fd = fd
     segment._base = <char *>base
     segment._size = header.size
-    segment.fd = fd
-    segment.wakes = wakes
     segment.workers = header.workers
     segment.backend_capacity = header.backends
     segment.pool_capacity = header.pools
