@@ -48,6 +48,7 @@ class Stage:
     """One listener, one pool, one backend for each name. Nothing happens by itself: `turn` and its friends run it.
 
     listener, pool: their tables in the configuration, beside what is decided here. strategy: `InOrder` by default.
+    spare: the backends of a second pool, which stands in for the first.
     """
 
     def __init__(
@@ -58,17 +59,21 @@ class Stage:
         pool: Mapping[str, object],
         strategy: Strategy | None = None,
         route: Mapping[str, object] | None = None,
+        spare: Mapping[str, HeldPort] | None = None,
+        spare_pool: Mapping[str, object] | None = None,
     ) -> None:
+        pools = {"web": (ports, pool), "spare": (spare, spare_pool or {})} if spare else {"web": (ports, pool)}
         config = Config.from_dict(
             {
                 "listeners": [{"bind": "127.0.0.1:0", **listener}],
                 "routes": [{"pool": "web", **(route or {})}],
                 "pools": {
-                    "web": {
-                        "backends": [{"url": port.url, "name": name} for name, port in ports.items()],
+                    pool_name: {
+                        "backends": [{"url": port.url, "name": name} for name, port in held.items()],
                         "health": False,
-                        **pool,
+                        **table,
                     }
+                    for pool_name, (held, table) in pools.items()
                 },
             }
         )
@@ -76,7 +81,7 @@ class Stage:
         """What the worker would have told the supervisor."""
         self._log_path = directory / "access.log"
         self._log = AccessLog("json", str(self._log_path))
-        self._slots = {name: slot for slot, name in enumerate(ports)}
+        self._slots = {name: slot for slot, name in enumerate([*ports, *(spare or {})])}
         self.segment = Segment.create(1, backends=8, pools=2)
         for slot in self._slots.values():
             self.segment.set_backend(slot, flags=ROUTABLE, weight=1)
@@ -84,14 +89,18 @@ class Stage:
         self.engine.access_log = self._log
         self._poller = select.poll()
         self._poller.register(self.engine.fileno(), select.POLLIN)
-        self.pool = self._make_pool(config, ports, strategy or InOrder())
+        self.pool = self._make_pool(config, "web", 0, ports, strategy or InOrder())
+        self.spare = self._make_pool(config, "spare", 1, spare, InOrder()) if spare else None
+        self.engine.on_generation = self._refresh
         self.address = self._listen(config)
 
-    def _make_pool(self, config: Config, ports: Mapping[str, HeldPort], strategy: Strategy) -> WorkerPool:
-        pool_config = config.pools["web"]
+    def _make_pool(
+        self, config: Config, name: str, slot: int, ports: Mapping[str, HeldPort], strategy: Strategy
+    ) -> WorkerPool:
+        pool_config = config.pools[name]
         pool = WorkerPool(
-            "web",
-            0,
+            name,
+            slot,
             pool_config,
             parts=EngineParts(self.segment, 0),
             segment=self.segment,
@@ -104,8 +113,12 @@ class Stage:
             for backend in pool_config.backends
         ]
         pool.apply(pool_config, members, strategy, b"a secret that is long enough")
-        self.engine.on_generation = pool.refresh
         return pool
+
+    def _refresh(self) -> None:
+        for pool in (self.pool, self.spare):
+            if pool is not None:
+                pool.refresh()
 
     def _listen(self, config: Config) -> tuple[str, int]:
         listening = socket(AF_INET, SOCK_STREAM)
@@ -114,7 +127,9 @@ class Stage:
         listening.setblocking(False)
         address: tuple[str, int] = listening.getsockname()
         self.listener = Listener(listening.detach(), config.listeners[0])
-        self.listener.only_route = Route(self.pool.pool, config.routes[0])
+        route = self.listener.only_route = Route(self.pool.pool, config.routes[0])
+        if self.spare is not None:
+            route.fallback = Route(self.spare.pool, config.routes[0])
         self.engine.add_listener(self.listener)
         return address
 

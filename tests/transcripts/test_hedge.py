@@ -39,7 +39,6 @@ def all_is_well(talk: Conversation, client: Peer, *, hedges: int = 1, won: int =
     client.hears_nothing()
 
 
-
 def test_the_second_one_answers_first(conversation: Converse) -> None:
     talk, client, first, second = begin(conversation)
     second >> ok(b"from b")

@@ -191,9 +191,7 @@ class Supervisor:
             return
         worker.started = self._loop.time()
         try:
-            worker.process, channel = spawn(
-                worker.number, self._segment.fd, self._app_dir, self._segment.wakes
-            )
+            worker.process, channel = spawn(worker.number, self._segment.fd, self._app_dir, self._segment.wakes)
         except OSError as error:
             self._died(worker, f"cannot be started: {error.strerror or error}", served=False)
             return

@@ -62,7 +62,9 @@ class Model:
 
 
 steps = st.lists(
-    st.tuples(st.integers(0, 3000) | st.sampled_from([0, 0, 0, 1000, 9_999, 10_000, 12_000, 60_000]), st.integers(0, 40)),
+    st.tuples(
+        st.integers(0, 3000) | st.sampled_from([0, 0, 0, 1000, 9_999, 10_000, 12_000, 60_000]), st.integers(0, 40)
+    ),
     max_size=60,
 )
 
