@@ -491,7 +491,7 @@ def test_an_interim_answer_of_the_first_one_is_not_passed_on(conversation: Conve
 
 
 def test_an_interim_answer_of_the_second_one_decides(conversation: Converse) -> None:
-    talk, client, first, second = begin(conversation)
+    _, client, first, second = begin(conversation)
     second >> message("HTTP/1.1 103 Early Hints\nLink: </b.css>")
     client << Head("HTTP/1.1 103 Early Hints\nlink: </b.css>")
     first.is_gone()
