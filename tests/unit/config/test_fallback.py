@@ -97,7 +97,7 @@ def test_when_to_hedge(given: object, seconds: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "given", ["p", "p49", "p100", "p1e1", "p9.9.9", "p95%", "P95", "later", 0, -1, True, [], "p٩٥"]
+    "given", ["p", "p49", "p100", "p1e1", "p9.9.9", "p95%", "P95", "later", 0, -1, True, [], "p\u0669\u0665"]
 )
 def test_when_not_to_hedge(given: object) -> None:
     with pytest.raises(ConfigError, match=r"hedge_after"):
