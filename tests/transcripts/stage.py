@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from socket import AF_INET, SOCK_STREAM, socket
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from headgate.balancing.base import Backend as BackendView
 from headgate.balancing.base import Request, Strategy
@@ -21,6 +21,9 @@ from headgate.runtime.parts import EngineParts
 from headgate.runtime.pool import Member, WorkerPool
 
 from ..e2e.harness.ports import HeldPort
+
+if TYPE_CHECKING:  # bench.check plays this before older engines, too
+    from headgate.engine.stats import PoolTotals
 
 ROUTABLE = PRESENT | ENABLED | CHECKED | UP
 
@@ -59,22 +62,22 @@ class Stage:
         pool: Mapping[str, object],
         strategy: Strategy | None = None,
         route: Mapping[str, object] | None = None,
+        limits: Mapping[str, Mapping[str, int]] | None = None,
         spare: Mapping[str, HeldPort] | None = None,
         spare_pool: Mapping[str, object] | None = None,
     ) -> None:
-        pools = {"web": (ports, pool), "spare": (spare, spare_pool or {})} if spare else {"web": (ports, pool)}
+        self._table = {"health": False, **pool}
+        self._strategy = strategy or InOrder()
+        self._ports = ports
+        pools = {"web": self._pool_table(limits)}
+        if spare:
+            backends = [{"url": port.url, "name": name} for name, port in spare.items()]
+            pools["spare"] = {"backends": backends, "health": False, **(spare_pool or {})}
         config = Config.from_dict(
             {
                 "listeners": [{"bind": "127.0.0.1:0", **listener}],
                 "routes": [{"pool": "web", **(route or {})}],
-                "pools": {
-                    pool_name: {
-                        "backends": [{"url": port.url, "name": name} for name, port in held.items()],
-                        "health": False,
-                        **table,
-                    }
-                    for pool_name, (held, table) in pools.items()
-                },
+                "pools": pools,
             }
         )
         self.reports: list[Message] = []
@@ -89,31 +92,44 @@ class Stage:
         self.engine.access_log = self._log
         self._poller = select.poll()
         self._poller.register(self.engine.fileno(), select.POLLIN)
-        self.pool = self._make_pool(config, "web", 0, ports, strategy or InOrder())
-        self.spare = self._make_pool(config, "spare", 1, spare, InOrder()) if spare else None
+        self.pool = self._make_pool(config, "web", ports, self._strategy)
+        self.spare = self._make_pool(config, "spare", spare, InOrder()) if spare else None
         self.engine.on_generation = self._refresh
         self.address = self._listen(config)
 
-    def _make_pool(
-        self, config: Config, name: str, slot: int, ports: Mapping[str, HeldPort], strategy: Strategy
-    ) -> WorkerPool:
-        pool_config = config.pools[name]
+    def _pool_table(self, limits: Mapping[str, Mapping[str, int]] | None) -> dict[str, object]:
+        backends = [{"url": port.url, "name": name, **(limits or {}).get(name, {})} for name, port in self._ports.items()]
+        return {"backends": backends, **self._table}
+
+    def _make_pool(self, config: Config, name: str, ports: Mapping[str, HeldPort], strategy: Strategy) -> WorkerPool:
         pool = WorkerPool(
             name,
-            slot,
-            pool_config,
+            0 if name == "web" else 1,
+            config.pools[name],
             parts=EngineParts(self.segment, 0),
             segment=self.segment,
             worker=0,
             clock=lambda: self.engine.now,
             send=self.reports.append,
         )
+        self._apply(pool, config, ports, strategy)
+        return pool
+
+    def _apply(
+        self, pool: WorkerPool, config: Config, ports: Mapping[str, HeldPort], strategy: Strategy | None
+    ) -> None:
+        pool_config = config.pools[pool.name]
         members = [
             Member(backend, self._slots[backend.name], [pack_address(AF_INET, ports[backend.name].address)])
             for backend in pool_config.backends
         ]
         pool.apply(pool_config, members, strategy, b"a secret that is long enough")
-        return pool
+
+    def reconfigure(self, limits: Mapping[str, Mapping[str, int]] | None = None) -> None:
+        """A reload: the same pool with other limits of its backends."""
+        tree = {"listeners": [{"bind": "127.0.0.1:0"}], "pools": {"web": self._pool_table(limits)}}
+        self._apply(self.pool, Config.from_dict(tree), self._ports, None)
+        self.settle()
 
     def _refresh(self) -> None:
         for pool in (self.pool, self.spare):
@@ -181,6 +197,15 @@ class Stage:
     def totals(self, backend: str) -> BackendTotals:
         """The counters of one backend."""
         return self.segment.backend_totals(self._slots[backend])
+
+    @property
+    def queue(self) -> PoolTotals:
+        """The pool's limits and its queue."""
+        return self.segment.pool_totals(0)
+
+    def places(self, backend: str) -> tuple[int, int]:
+        """(requests, connections) that hold a place at this backend, of those it limits."""
+        return self.segment.places(self._slots[backend])
 
     @property
     def worker(self) -> Totals:

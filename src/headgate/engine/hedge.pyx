@@ -97,7 +97,10 @@ cdef void hedge_due(Exchange x) noexcept:
     kind = x._begin_attempt(other, False)
     if kind == KIND_OK:
         return
-    if kind < NO_PLACE:
+    if kind >= NO_PLACE:
+        x.ctx.counters.hedges -= 1          # a hedge does not wait for a place
+        x.notes &= ~NOTE_HEDGED
+    else:
         x._attempt_over(kind)
         x.tried_add(other)
     if kind >= NO_PLACE or KIND_RETRY[kind] == RETRY_ALWAYS:

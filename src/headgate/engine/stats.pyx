@@ -89,6 +89,7 @@ cdef enum:
     LINE = 64                   # cache line
     LAYOUT = 2                  # to be raised whenever a struct in stats.pxd or the order of sections changes
     GENERATION_OFFSET = 1024    # in the header's page, on a cache line of its own
+    USED_OFFSET = 1088          # how many workers' parts have been in use so far; written by the supervisor
     # Reading a record that is being written: writing takes 0.1 us, so spin; then the supervisor was preempted in the
     # middle, so sleep; after some 0.1 s it is dead, and what is there has to do.
     SPINS = 100
@@ -257,7 +258,8 @@ cdef class Segment:
     """The shared memory of one process tree; see the module's docstring.
 
     `create` in the supervisor, `open` in a worker that inherited the descriptor. `fd` belongs to the segment and is
-    closed with it; `workers`, `backend_capacity` and `pool_capacity` are what it was laid out for.
+    closed with it; `workers`, `backend_capacity` and `pool_capacity` are what it was laid out for; `used` says how many
+    of the workers' parts have been in use, which is as far as sums go.
 
     Every method raises ValueError once the segment is closed and IndexError for a worker, slot or pool it was not laid
     out for.
@@ -271,10 +273,11 @@ cdef class Segment:
             raise TypeError("use Segment.create() or Segment.open()")
 
     @staticmethod
-    def create(int workers, int backends=8192, int pools=1024):
+    def create(int workers, int backends=8192, int pools=1024, *, int room=0):
         """A new, zeroed segment for so many workers (1 to 1024), backends and pools. OSError when memory is refused.
 
-        The defaults are far above what one balancer serves; what is not used is never allocated.
+        The defaults are far above what one balancer serves; what is not used is never allocated. room: parts for so many
+        workers in all, of which `workers` are in use; see use_workers().
         """
         cdef Header header
         if not 1 <= workers <= 1024:
@@ -283,17 +286,21 @@ cdef class Segment:
             raise ValueError(f"backends must be 1 to {1 << 20}, not {backends}")
         if not 1 <= pools <= 1 << 16:
             raise ValueError(f"pools must be 1 to {1 << 16}, not {pools}")
-        fill_header(&header, workers, backends, pools)
+        if room and not workers <= room <= 1024:
+            raise ValueError(f"room must be {workers} to 1024, not {room}")
+        fill_header(&header, room or workers, backends, pools)
         opened = [os.memfd_create("headgate", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)]
         fd = opened[0]
         try:
             os.ftruncate(fd, header.size)
             os.pwrite(fd, (<char *>&header)[:sizeof(Header)], 0)
             fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
-            if workers > 1:
-                for _ in range(workers):
+            if header.workers > 1:
+                for _ in range(header.workers):
                     opened.append(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
-            return mapped(fd, &header, tuple(opened[1:]))
+            segment = mapped(fd, &header, tuple(opened[1:]))
+            segment.use_workers(workers)
+            return segment
         except BaseException:
             for fd in opened:
                 os.close(fd)
@@ -366,6 +373,9 @@ cdef class Segment:
 
     cdef uint64_t *generation_word(self) noexcept:
         return <uint64_t *>(self._base + GENERATION_OFFSET)
+
+    cdef int used_workers(self) noexcept:
+        return <int>load32(<uint32_t *>(self._base + USED_OFFSET))
 
     cdef BackendState *state(self, int slot) noexcept:
         return <BackendState *>(self._base + PAGE) + slot
@@ -479,7 +489,7 @@ cdef class Segment:
         store32(&state.probe, 0)
         memset(state.reason, 0, sizeof(state.reason))
         end_write(state, sequence)
-        for worker in range(self.workers):
+        for worker in range(self.used_workers()):
             c = self.backend_counters(worker, slot)
             # What follows `active`, without `idle` and what comes behind `status`.
             memset(&c.attempts, 0, <char *>&c.idle - <char *>&c.attempts)
@@ -491,11 +501,29 @@ cdef class Segment:
         cdef PoolCounters *c
         cdef int worker
         self._check_pool(pool)
-        for worker in range(self.workers):
+        for worker in range(self.used_workers()):
             memset(self.pool_latency(worker, pool), 0, sizeof(Histogram))
             memset(self.pool_first_byte(worker, pool), 0, sizeof(Histogram))
             c = self.pool_counters(worker, pool)
             memset(&c.queued, 0, <char *>&c.reserved - <char *>&c.queued)
+
+    def use_workers(self, int count):
+        """Workers 0 to count - 1 count from now on: their parts are in every sum, for good. Fewer than before: no change."""
+        if count > 0:
+            self._check_worker(count - 1)
+        if count > self.used_workers():
+            store32_release(<uint32_t *>(self._base + USED_OFFSET), count)
+
+    @property
+    def used(self):
+        """How many workers' parts have been in use."""
+        self._open()
+        return self.used_workers()
+
+    def heartbeat_s(self, int worker):
+        """When this worker last looked after its house, in seconds of CLOCK_MONOTONIC; 0 = never."""
+        self._check_worker(worker)
+        return load64(&self.worker_counters(worker).heartbeat_ms) / 1000
 
     def bump_generation(self):
         """Tells every worker that some state changed; returns the new generation."""
@@ -530,7 +558,7 @@ cdef class Segment:
         for slot in self._touched(PAGE, sizeof(BackendState)):
             state = self.state(slot)
             swap32(&state.probe, worker + 1, 0)
-        for other in range(self.workers):
+        for other in range(self.used_workers()):
             if other != worker:
                 self.wake(other)
 
@@ -641,7 +669,7 @@ cdef class Segment:
         cdef int worker, index
         self._check_slot(slot)
         memset(status, 0, sizeof(status))
-        for worker in range(self.workers):
+        for worker in range(self.used_workers()):
             c = self.backend_counters(worker, slot)
             active += load_signed(&c.active)
             idle += load_signed(&c.idle)
@@ -675,7 +703,7 @@ cdef class Segment:
         cdef int64_t active = 0
         cdef int worker
         self._check_slot(slot)
-        for worker in range(self.workers):
+        for worker in range(self.used_workers()):
             active += load_signed(&self.backend_counters(worker, slot).active)
         return active
 
@@ -695,7 +723,7 @@ cdef class Segment:
         cdef uint64_t queued = 0, queued_ns = 0, timeouts = 0, overloaded = 0, left = 0, limit = 0
         self._check_pool(pool)
         places = self.pool_places(pool)
-        for worker in range(self.workers):
+        for worker in range(self.used_workers()):
             c = self.pool_counters(worker, pool)
             queued += load64(&c.queued)
             queued_ns += load64(&c.queued_ns)
@@ -721,7 +749,7 @@ cdef class Segment:
         total = worker_values(self.worker_counters(0))
         for name in NOT_SUMMED:
             del total[name]
-        for worker in range(1, self.workers):
+        for worker in range(1, self.used_workers()):
             values = worker_values(self.worker_counters(worker))
             for name, sum_so_far in total.items():
                 if isinstance(sum_so_far, list):
@@ -742,7 +770,7 @@ cdef class Segment:
         cdef int worker, index
         self._check_pool(pool)
         memset(sums, 0, sizeof(sums))
-        for worker in range(self.workers):
+        for worker in range(self.used_workers()):
             h = self.pool_first_byte(worker, pool) if first_byte else self.pool_latency(worker, pool)
             count += load64(&h.count)
             sum_ns += load64(&h.sum_ns)
@@ -808,7 +836,7 @@ cdef void mend_places(Segment segment, uint64_t *word, size_t where, int dead) n
         seen = word_load(word)
         sum_held = 0
         busy = False
-        for worker in range(segment.workers):
+        for worker in range(segment.used_workers()):
             held = <int64_t *>(segment._worker(worker) + where)
             if worker != dead and word_load(<uint64_t *>(held + 1)):
                 busy = True

@@ -49,6 +49,7 @@ cdef class WaitingRoom(Handler):
     cdef Timer timer
     cdef uint64_t freed_seen    # PoolPlaces.freed at the last look at the full backends
     cdef uint64_t freed_at_tick
+    cdef int64_t changed_at     # when a tick last found it changed
     cdef int64_t looked_at
     cdef uint32_t max_requests
     # adaptive concurrency

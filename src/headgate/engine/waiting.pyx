@@ -13,8 +13,9 @@ Who waits stands in one of these lines, each first come, first served:
 
 A place that is given back goes to the longest waiting among the first of these lines who can use it. What waits in
 several workers is one queue: each publishes since when its longest waiting waits, and who gives a place back wakes the worker where
-that is longest, by its eventfd. Nobody depends on being woken: while somebody waits, each worker looks again every TICK_S,
-and takes what has lain free for a whole tick whoever came first, so that a stopped or killed worker holds nobody up.
+that is longest, by its eventfd. Nobody depends on that: while somebody waits, each worker looks again every TICK_S, and takes
+what has lain free for LAIN_NS whoever came first, so that a stopped worker holds nobody up. One that says nothing for SILENT_MS
+is not counted at all.
 
 No word is read before it is published (a place is given back, then `freed` grows, then `waiting` is read; who waits
 publishes that, then reads `freed` again), so a place is never given back unseen.
@@ -40,9 +41,10 @@ cdef enum:
     # A window of adaptive concurrency (algorithms.md 16): at least this long, and so many samples.
     WINDOW_NS = 1000000000
     WINDOW_SAMPLES = 10
+    # Much longer than a worker on a busy machine needs to wake up.
+    LAIN_NS = 1000000000
 
-# What a lost wake-up or a stopped worker may cost.
-cdef double TICK_S = 0.01
+cdef double TICK_S = 0.05
 
 
 cdef void open_room(Pool pool, Context ctx) noexcept:
@@ -78,7 +80,7 @@ cdef bint take_connection(Backend backend) noexcept:
     if room.several:
         # Those that are kept may all be another worker's.
         word_store(&places.wanted, 1)
-        for worker in range(backend.segment.workers):
+        for worker in range(backend.segment.used_workers()):
             if worker != backend.worker and backend.segment.backend_counters(worker, backend.slot).idle > 0:
                 backend.segment.wake(worker)
     return False
@@ -337,6 +339,7 @@ cdef class WaitingRoom(Handler):
             self._publish()
             if self.timer.queue == NULL:
                 self.freed_at_tick = word_load(&self.places.freed)
+                self.changed_at = self.ctx.now
                 self.ctx.arm(&self.timer, self.tick, TIMER_TICK)
             # A place that came free before this one could be seen to wait.
             self.ctx.make_ready(self)
@@ -427,7 +430,7 @@ cdef class WaitingRoom(Handler):
         cdef int worker, found = -1
         cdef int64_t since, longest = before
         cdef int64_t alive = self.ctx.now // 1000000 - SILENT_MS
-        for worker in range(self.ctx.segment.workers):
+        for worker in range(self.ctx.segment.used_workers()):
             if worker == self.ctx.worker:
                 continue
             since = <int64_t>word_load(&self.ctx.segment.pool_counters(worker, self.pool.slot).oldest)
@@ -455,9 +458,11 @@ cdef class WaitingRoom(Handler):
         if self.waiting == 0 or self.pool.room is not self:
             return
         self.look(True)
-        # A place that nobody took for a whole tick is not waited for any longer.
-        self._serve(freed == self.freed_at_tick)
-        self.freed_at_tick = freed
+        if freed != self.freed_at_tick:
+            self.freed_at_tick = freed
+            self.changed_at = self.ctx.now
+        # A place that nobody took for so long is not left for others any longer.
+        self._serve(self.ctx.now - self.changed_at >= LAIN_NS)
         if self.waiting:
             self.ctx.arm(&self.timer, self.tick, TIMER_TICK)
 

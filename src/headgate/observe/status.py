@@ -180,7 +180,7 @@ def build(
         backends=rows,
         pools=[_pool(segment, name, members, slots.get(name)) for name, members in by_pool.items()],
         totals=_totals(segment),
-        workers=segment.workers,
+        workers=segment.used,
         generation=segment.generation,
         version=version,
     )

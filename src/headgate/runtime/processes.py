@@ -38,8 +38,8 @@ def spawn(
 ) -> tuple[subprocess.Popen[bytes], MessageChannel]:
     """Start a worker. Raises OSError when the system refuses (no process, no descriptor, no memory).
 
-    wakes: the segment's eventfds. It stays in our session and process group, so that a terminal's job control sees one job, and shares our standard
-    output and error.
+    wakes: the segment's eventfds. It stays in our session and process group, so that a terminal's job control sees one
+    job, and shares our standard output and error.
     """
     ours, theirs = socket.socketpair()
     try:
