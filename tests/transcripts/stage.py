@@ -98,7 +98,9 @@ class Stage:
         self.address = self._listen(config)
 
     def _pool_table(self, limits: Mapping[str, Mapping[str, int]] | None) -> dict[str, object]:
-        backends = [{"url": port.url, "name": name, **(limits or {}).get(name, {})} for name, port in self._ports.items()]
+        backends = [
+            {"url": port.url, "name": name, **(limits or {}).get(name, {})} for name, port in self._ports.items()
+        ]
         return {"backends": backends, **self._table}
 
     def _make_pool(self, config: Config, name: str, ports: Mapping[str, HeldPort], strategy: Strategy) -> WorkerPool:
@@ -111,6 +113,7 @@ class Stage:
             worker=0,
             clock=lambda: self.engine.now,
             send=self.reports.append,
+            cut_off=self.engine.cut_off_backend,
         )
         self._apply(pool, config, ports, strategy)
         return pool
@@ -123,7 +126,7 @@ class Stage:
             Member(backend, self._slots[backend.name], [pack_address(AF_INET, ports[backend.name].address)])
             for backend in pool_config.backends
         ]
-        pool.apply(pool_config, members, strategy, b"a secret that is long enough")
+        pool.apply(pool_config, members, {0: strategy} if strategy else {}, b"a secret that is long enough")
 
     def reconfigure(self, limits: Mapping[str, Mapping[str, int]] | None = None) -> None:
         """A reload: the same pool with other limits of its backends."""
