@@ -405,6 +405,28 @@ class Breaker(Struct, frozen=True, kw_only=True):
     """Requests in a row that must succeed while half-open to close it. Two, as with `rise`: one may be luck."""
 
 
+class ReadHedgeAfter:
+    """Reader of `retry.hedge_after`: seconds, or a percentile as "p95"."""
+
+    expects = 'a duration, a percentile such as "p95", or "off"'
+
+    def __call__(self, raw: object) -> float | str:
+        if isinstance(raw, str) and raw.startswith("p"):
+            try:
+                percentile = float(raw[1:]) if raw[1:].replace(".", "", 1).isdecimal() and raw.isascii() else 0.0
+            except ValueError:
+                percentile = 0.0
+            if not 50 <= percentile < 100:
+                raise Wrong(f"{quoted(raw)} is no percentile from p50 to p99.9", 'did you mean "p95"?')
+            return raw
+        try:
+            return Duration(off=True)(raw)
+        except Wrong as wrong:
+            if isinstance(raw, str) and not raw[:1].isdecimal():
+                raise Wrong(f"expected {self.expects}, got {quoted(raw)}") from None
+            raise Wrong(wrong.message, wrong.suggestion) from None
+
+
 class Queue(Struct, frozen=True, kw_only=True):
     """Where requests wait while every backend they could go to is full, first come, first served. `queue = false`: they
     are answered 503 at once. A session bound to a full backend waits for that one; after `timeout` it goes to any other
@@ -433,28 +455,6 @@ class PoolLimits(Struct, frozen=True, kw_only=True):
     """Finds out by itself how many requests in flight the pool bears: as long as the time to the first byte does not
     grow, more are let through, and fewer when it does (gradient2; each worker by itself). Off: it takes some minutes of
     traffic to learn, and a limit that is known is better."""
-
-
-class ReadHedgeAfter:
-    """Reader of `retry.hedge_after`: seconds, or a percentile as "p95"."""
-
-    expects = 'a duration, a percentile such as "p95", or "off"'
-
-    def __call__(self, raw: object) -> float | str:
-        if isinstance(raw, str) and raw.startswith("p"):
-            try:
-                percentile = float(raw[1:]) if raw[1:].replace(".", "", 1).isdecimal() and raw.isascii() else 0.0
-            except ValueError:
-                percentile = 0.0
-            if not 50 <= percentile < 100:
-                raise Wrong(f"{quoted(raw)} is no percentile from p50 to p99.9", 'did you mean "p95"?')
-            return raw
-        try:
-            return Duration(off=True)(raw)
-        except Wrong as wrong:
-            if isinstance(raw, str) and not raw[:1].isdecimal():
-                raise Wrong(f"expected {self.expects}, got {quoted(raw)}") from None
-            raise Wrong(wrong.message, wrong.suggestion) from None
 
 
 _RETRY_KINDS = (Kind.RESET, Kind.FIRST_BYTE_TIMEOUT, Kind.BAD_HEAD)
@@ -593,13 +593,13 @@ class Pool(Struct, frozen=True, kw_only=True):
     """What failing traffic does to a backend. On: checks see a dead process, only traffic sees a broken one."""
     retry: Retry = Retry()
     """What becomes of a request that failed."""
+    fallback: Annotated[Fallback | None, FALSE_IS_NONE] = None
+    """What serves requests while nothing in the pool is routable. None: 503, so that clients and the balancers before
+    this one see what is the matter."""
     queue: Queue = Queue()
     """Where requests wait while all backends are full."""
     limits: PoolLimits = PoolLimits()
     """How much the pool takes at a time."""
-    fallback: Annotated[Fallback | None, FALSE_IS_NONE] = None
-    """What serves requests while nothing in the pool is routable. None: 503, so that clients and the balancers before
-    this one see what is the matter."""
     timeouts: PoolTimeouts = PoolTimeouts()
     """How long a backend may take."""
 

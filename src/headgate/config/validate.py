@@ -121,8 +121,8 @@ class _Checks:
             self._sticky(pool, (*key, "sticky"))
             self._health(pool.health, (*key, "health"))
             self._breaker(pool, (*key, "breaker"))
-            self._queue(pool, key)
             self._fallback(name, pool, (*key, "fallback"))
+            self._queue(pool, key)
 
     def _backends(self, pool: Pool, key: Key) -> None:
         urls: dict[tuple[str, int], str] = {}
@@ -188,15 +188,6 @@ class _Checks:
             recovery, longest = format_duration(breaker.recovery), format_duration(breaker.recovery_max)
             self._problems.add((*key, "recovery"), f"{recovery} is longer than recovery_max, {longest}")
 
-    def _queue(self, pool: Pool, key: Key) -> None:
-        raw = self._given((*key, "queue"))
-        if raw is None or raw is False or self._problems.touches((*key, "limits"), (*key, "backends")):
-            return
-        limited = any(backend.max_requests or backend.max_connections for backend in pool.backends)
-        if not (limited or pool.limits.max_requests or pool.limits.adaptive):
-            message = "has no effect: nothing in this pool has a limit that a request could wait for"
-            self._problems.add((*key, "queue"), message, "set max_requests or max_connections of its backends")
-
     def _fallback(self, name: str, pool: Pool, key: Key) -> None:
         fallback = pool.fallback
         if fallback is None:
@@ -252,6 +243,15 @@ class _Checks:
                 break
         if way[-1] == name:  # else the loop is further on, and said there
             self._problems.add(key, f"leads back to itself: {' -> '.join(way)}")
+
+    def _queue(self, pool: Pool, key: Key) -> None:
+        raw = self._given((*key, "queue"))
+        if raw is None or raw is False or self._problems.touches((*key, "limits"), (*key, "backends")):
+            return
+        limited = any(backend.max_requests or backend.max_connections for backend in pool.backends)
+        if not (limited or pool.limits.max_requests or pool.limits.adaptive):
+            message = "has no effect: nothing in this pool has a limit that a request could wait for"
+            self._problems.add((*key, "queue"), message, "set max_requests or max_connections of its backends")
 
     # --- routes ------------------------------------------------------------------------------------------------------
 

@@ -17,8 +17,8 @@ from headgate.engine.accesslog cimport LogEntry
 from headgate.engine.address cimport Address, address_format, resolve_client
 from headgate.engine.context cimport (
     KIND_BAD_HEAD, KIND_BAD_STATUS, KIND_BODY_TIMEOUT, KIND_BODY_TOO_LARGE, KIND_CLIENT_GONE, KIND_CONNECT_FAILED, KIND_FIRST_BYTE_TIMEOUT, KIND_HEDGE_LOST,
-    KIND_INTERNAL, KIND_LOCAL_RESOURCE, KIND_METHOD_NOT_ALLOWED, KIND_NO_BACKEND, KIND_NO_ROUTE, KIND_OK, KIND_OVERLOADED,
-    KIND_QUEUE_TIMEOUT, KIND_REQUEST_TIMEOUT,
+    KIND_INTERNAL, KIND_LOCAL_RESOURCE, KIND_METHOD_NOT_ALLOWED, KIND_NO_BACKEND, KIND_NO_ROUTE, KIND_OK, KIND_OVERLOADED, KIND_QUEUE_TIMEOUT,
+    KIND_REQUEST_TIMEOUT,
     KIND_RESET, KIND_RETRY, KIND_SERVER_ERROR, KIND_STALE, KIND_STATUS, KIND_TRUNCATED, KIND_VERDICT, KIND_WORD, RETRY_ALWAYS, RETRY_IDEMPOTENT,
     VERDICT_NONE, VERDICT_SUCCESS, Context, status_text,
 )
@@ -1030,10 +1030,13 @@ cdef class Exchange(ExchangeBase):
             kind = self._begin_attempt(backend, True)
             if kind == KIND_OK:
                 return
-            if kind >= NO_PLACE:
+            if kind < NO_PLACE:
+                self._attempt_over(kind)
+            elif self.hedge is None:
                 self.ctx.make_ready(self)       # somebody else has the place of that connection: wait for one like all others
                 return
-            self._attempt_over(kind)
+            else:
+                kind = KIND_STALE
         else:
             self._attempt_over(kind)
         if self.hedge is not None:
@@ -1098,10 +1101,10 @@ cdef class Exchange(ExchangeBase):
                 self._uncork()
         elif kind == TIMER_RETRY:
             self.on_ready()
-        elif kind == TIMER_QUEUE:
-            self._queue_timeout()
         elif kind == TIMER_HEDGE:
             hedge_due(self)
+        elif kind == TIMER_QUEUE:
+            self._queue_timeout()
         elif kind == TIMER_TUNNEL_IDLE:
             self._cancel_upstream(KIND_OK)
             self.down.abort()

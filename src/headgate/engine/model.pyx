@@ -79,8 +79,8 @@ cdef class Pool:
         self.name_bytes = name.encode()
         self.slot = slot
         self.sticky_name = b""
-        self.members = []
         self.recent = RecentLatency()
+        self.members = []
         self.configure(config)
 
     def configure(self, object config) -> None:

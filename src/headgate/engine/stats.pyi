@@ -139,7 +139,6 @@ class Segment:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
-
     @property
     def wakes(self) -> tuple[int, ...]:
         """An eventfd for each worker, by which the others make it look at its queues; empty where there is one worker."""

@@ -53,8 +53,8 @@ cdef class BackendConnection(Connection):
 
     cdef int start(self, Backend backend) noexcept                  # 0, NO_PLACE, or the Kind of the failure
     cdef int _connect_next(self) noexcept
-    cdef void _uncount(self) noexcept
     cdef TimerQueue *_connect_time(self) noexcept
+    cdef void _uncount(self) noexcept
     cdef void attach(self, ExchangeBase exchange, Head *head, uint8_t method, uint16_t flags) noexcept
     cdef void detach(self, bint keep) noexcept                      # the exchange is done with it
     cdef void _connected(self) noexcept

@@ -249,7 +249,6 @@ class WorkerPool:
                 shares.append(backend.share)
             if not backend.watched:
                 self._attempts.unwatched(backend)
-        self.pool.eligible_count = len(new_sessions)
         self._attempts.offer(half_open)
         self.pool.probe = self._attempts.probe if half_open else None
         levels = [
@@ -259,8 +258,9 @@ class WorkerPool:
             self._levels = levels
             self._shares = shares
             self._update_strategies()
-        self._cut_off_drained(views)
+        self.pool.eligible_count = len(new_sessions)
         self.pool.changed()
+        self._cut_off_drained(views)
 
     def _cut_off_drained(self, views: list[_View]) -> None:
         """The deadline of a drain has passed: nothing goes there any more, and what is there ends."""
