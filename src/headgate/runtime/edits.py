@@ -51,7 +51,9 @@ def with_backend(config: Config, pool: str, url: str, weight: int, name: str | N
         raise ValueError(_text(error)) from None
     if any(other.name == added.name for other in owner.backends):
         raise ValueError(f"pool {pool!r} has a backend called {added.name!r} already")
-    if (same := next((other for other in owner.backends if other.url.identity == added.url.identity), None)) is not None:
+    if (
+        same := next((other for other in owner.backends if other.url.identity == added.url.identity), None)
+    ) is not None:
         raise ValueError(f"pool {pool!r} has a backend at {added.url.text} already: {same.name}")
     return _with_pool(config, pool, backends=(*owner.backends, added)), added
 

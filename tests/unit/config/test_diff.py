@@ -71,7 +71,10 @@ def test_the_order_of_things_is_no_change() -> None:
             ],
         ),
         (
-            {"pools": {**web(), "api": {"backends": ["http://x"]}}, "routes": [{"pool": "web"}, {"pool": "api", "host": "x.y"}]},
+            {
+                "pools": {**web(), "api": {"backends": ["http://x"]}},
+                "routes": [{"pool": "web"}, {"pool": "api", "host": "x.y"}],
+            },
             ["pool api: is added: 1 backend, round_robin", "route x.y/: is added, to pool api"],
         ),
     ],
