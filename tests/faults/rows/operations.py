@@ -1,4 +1,4 @@
-"""What operators do, and what happens to the balancer's own processes: full disks, kills, reloads, upgrades, the end."""
+"""What operators do, and what happens to the balancer itself: full disks, kills, reloads, upgrades, the end."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +69,8 @@ def fill_and_rotate(world: World, path: Path) -> None:
 
 @row(28)
 def workers_killed(world: World) -> None:
-    """Workers are killed 20 times: only what they had in flight fails; nobody is refused; each is replaced; the counters
-    of the dead stay."""
+    """Workers are killed 20 times: only what they had in flight fails; nobody is refused; each is replaced; the
+    counters of the dead stay."""
     world.exact = False
     world.backends(3)
     world.headgate(top={"workers": WORKERS})
@@ -81,7 +82,7 @@ def workers_killed(world: World) -> None:
         victim = min(world.workers)  # the oldest: it serves
         killed.append(time.monotonic())
         os.kill(victim, signal.SIGKILL)
-        eventually(lambda: len(world.workers) == WORKERS and victim not in world.workers, "a replacement")
+        eventually(partial(replaced, world, victim), "a replacement")
         slowest = max(slowest, time.monotonic() - killed[-1])
         world.run(0.05)
     world.run(0.3)
@@ -96,6 +97,11 @@ def workers_killed(world: World) -> None:
     assert world.totals()["answered"] >= ok, "the counters of dead workers are lost"
     eventually(lambda: world.totals()["inFlight"] == 1, "the gauges of dead workers to be cleared")
     world.note(requests=len(result), failed=len(result.failed), replaced_s=slowest)
+
+
+def replaced(world: World, victim: int) -> bool:
+    workers = world.workers
+    return len(workers) == WORKERS and victim not in workers
 
 
 @row(29)
@@ -124,7 +130,8 @@ def worker_stopped(world: World) -> None:
 
 @row(30)
 def supervisor_killed(world: World) -> None:
-    """The supervisor is killed: workers close their listeners, finish what is in flight, exit; a restart binds at once."""
+    """The supervisor is killed: workers close their listeners, finish what is in flight, and exit; a restart binds at
+    once."""
     world.backends(1)
     world.headgate(top={"workers": 2})
     workers = world.workers

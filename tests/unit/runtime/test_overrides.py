@@ -119,6 +119,7 @@ def test_workers_and_strategy() -> None:
     assert effective(edited, changes).config == edited
 
 
+STATES: list[overrides.AdminState | None] = ["draining", "disabled", None]
 HOSTS = st.sampled_from(["a", "b", "c"])
 FILES = st.dictionaries(st.sampled_from(["a", "b", "c"]), st.tuples(HOSTS, st.integers(0, 3)), min_size=1).filter(
     lambda rows: len({host for host, _ in rows.values()}) == len(rows)
@@ -152,7 +153,7 @@ def test_whatever_is_done_then_reloaded(first: Any, second: Any, data: st.DataOb
                     running = edits.with_weight(running, "web", name, weight)[0]
                     changes = overrides.with_weight(changes, file, "web", name, weight)
                 else:
-                    state = data.draw(st.sampled_from(["draining", "disabled", None]))
+                    state = data.draw(st.sampled_from(STATES))
                     changes = overrides.with_state(changes, "web", backend(running, name), state)
         except ValueError:
             continue
