@@ -28,7 +28,7 @@ from headgate.engine.http1 cimport (
 )
 from headgate.engine.libc_net cimport (
     EAGAIN, ECONNABORTED, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, EPERM, EPOLLERR, EPOLLET, EPOLLEXCLUSIVE, EPOLLHUP, EPOLLIN, EPOLLOUT,
-    EPOLLRDHUP, EPROTO, MSG_NOSIGNAL, SHUT_WR, SIOCOUTQ, SOCK_CLOEXEC, SOCK_NONBLOCK, accept4, close, errno, ioctl, recv,
+    EPOLLRDHUP, EPROTO, MSG_MORE, MSG_NOSIGNAL, SHUT_WR, SIOCOUTQ, SOCK_CLOEXEC, SOCK_NONBLOCK, accept4, close, errno, ioctl, recv,
     send, shutdown, sockaddr, sockaddr_storage, socklen_t,
 )
 from headgate.engine.model cimport Listener
@@ -650,7 +650,10 @@ cdef class ClientConnection(Connection):
         if self.x.request.method == METHOD_HEAD:
             size = 0
         if self.reserve_out(length + size) < 0:
-            self._close()
+            # Over the cap on buffers, which may be just what is to be said.
+            self.out_framing = FRAMING_NONE
+            if not self._send_unbuffered(head, length, body, size):
+                self._close()
             return
         memcpy(self.outbuf.data + self.out_end, head, length)
         self.out_end += <uint32_t>length
@@ -661,6 +664,14 @@ cdef class ClientConnection(Connection):
         if self.flush() == SEND_BROKEN:
             # No event will come any more, and nobody else looks at what is left in outbuf.
             self._close()
+
+    cdef bint _send_unbuffered(self, const char *head, size_t head_size, const char *body, size_t size) noexcept:
+        """A short answer without a buffer: the socket takes all of it at once, or the client gets none."""
+        if self.fd < 0 or self.outbuf != NULL or not self.writable:
+            return False
+        if send(self.fd, head, head_size, MSG_NOSIGNAL | (MSG_MORE if size else 0)) != <ssize_t>head_size:
+            return False
+        return size == 0 or send(self.fd, body, size, MSG_NOSIGNAL) == <ssize_t>size
 
     cdef void begin_tunnel(self) noexcept:
         self.in_framing = FRAMING_TUNNEL
