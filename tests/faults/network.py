@@ -74,6 +74,11 @@ def lose(share: float) -> None:
     command("iptables", "-w", "-A", "INPUT", "-p", "tcp", *rule)
 
 
+def lose_nothing() -> None:
+    """Undo every rule."""
+    command("iptables", "-w", "-F", "INPUT")
+
+
 def ephemeral_ports(first: int, count: int) -> None:
     """Only these local ports are given to outgoing connections from now on."""
     Path("/proc/sys/net/ipv4/ip_local_port_range").write_text(f"{first} {first + count - 1}\n")

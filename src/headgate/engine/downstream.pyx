@@ -339,7 +339,10 @@ cdef class ClientConnection(Connection):
                                    b"Retry-After: 1\r\nConnection: close\r\n\r\n"
                                    b'{"error": "Service Unavailable", "reason": "overloaded: no buffers"}')
         if self.state == DOWN_IDLE and self.fd >= 0:
+            # A request that could not even be read is one as well, or the counters would not add up.
+            self.ctx.counters.requests += 1
             self.ctx.counters.kind[<int>KIND_OVERLOADED] += 1
+            self.ctx.counters.status[5] += 1
             send(self.fd, answer, strlen(answer), MSG_NOSIGNAL)
             self.state = DOWN_LINGER
             self.lingered = 0
@@ -549,6 +552,11 @@ cdef class ClientConnection(Connection):
             self.x.bytes_received = 0
         return True
 
+    cdef void skip_body(self) noexcept:
+        self.payload_pos = self.payload_end
+        if self.state == DOWN_BODY:
+            self.state = DOWN_WAIT
+
     cdef void _refuse(self, int status, uint8_t error) noexcept:
         """The head is malformed, or more than we take."""
         cdef int kind = KIND_BAD_REQUEST
@@ -633,9 +641,13 @@ cdef class ClientConnection(Connection):
         return sent
 
     cdef void send_local(self, int status, const char *fields, const char *content_type, const char *body, size_t size, bint close) noexcept:
-        cdef char head[768]
+        # What stands around the parts is shorter than this, the longest reason phrase included.
+        cdef size_t room = 512
+        cdef char on_stack[1024]
+        cdef char *head
         cdef const char *connection = b""
         cdef const char *allow = b""
+        cdef bint buffered
         cdef int length
         if close:
             connection = b"Connection: close\r\n"
@@ -645,22 +657,26 @@ cdef class ClientConnection(Connection):
             fields = b""
         if status == 405:
             allow = b"Allow: GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH\r\n"
-        length = snprintf(head, sizeof(head), b"HTTP/1.1 %d %s\r\nDate: %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\n%s%s%s\r\n", status,
+        room += strlen(fields) + strlen(content_type)
+        buffered = self.reserve_out(room + size) == 0
+        if not buffered and room > sizeof(on_stack):
+            self._close()
+            return
+        head = self.outbuf.data + self.out_end if buffered else on_stack
+        length = snprintf(head, room, b"HTTP/1.1 %d %s\r\nDate: %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\n%s%s%s\r\n", status,
                           status_text(status), self.ctx.date(), content_type, size, fields, allow, connection)
         if self.x.request.method == METHOD_HEAD:
             size = 0
-        if self.reserve_out(length + size) < 0:
+        self.out_framing = FRAMING_NONE
+        if not buffered:
             # Over the cap on buffers, which may be just what is to be said.
-            self.out_framing = FRAMING_NONE
             if not self._send_unbuffered(head, length, body, size):
                 self._close()
             return
-        memcpy(self.outbuf.data + self.out_end, head, length)
         self.out_end += <uint32_t>length
         if size:
             memcpy(self.outbuf.data + self.out_end, body, size)
             self.out_end += <uint32_t>size
-        self.out_framing = FRAMING_NONE
         if self.flush() == SEND_BROKEN:
             # No event will come any more, and nobody else looks at what is left in outbuf.
             self._close()
