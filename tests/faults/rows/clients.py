@@ -11,11 +11,11 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
+from ...e2e.harness.ports import HeldPort
+from ...e2e.harness.wire import Incomplete, Reader, Response
 from .. import sockets
 from ..load import Address, connect, in_process, quantile
 from ..matrix import row
-from ...e2e.harness.ports import HeldPort
-from ...e2e.harness.wire import Incomplete, Reader, Response
 from ..servers import Connection, body_of, digest, identity_of, path_of
 from ..world import CLIENTS, GET, World, awaited
 
@@ -151,7 +151,9 @@ def expect_continue(world: World) -> None:
         result = many(2 * CLIENTS, client)()
         assert isinstance(result, list)
         seen = Counter(result)
-        assert set(seen) == {("/100", 200, True, True), ("/417", 417, False, True), ("/nothing", 200, False, True)}, seen
+        assert set(seen) == {("/100", 200, True, True), ("/417", 417, False, True), ("/nothing", 200, False, True)}, (
+            seen
+        )
         world.note(**{"last round": seen.total()})
     bodies = Counter(entry.identity for server in world.servers for entry in server.seen("body"))
     heads = Counter(entry.identity for server in world.servers for entry in server.seen("head"))
@@ -244,7 +246,9 @@ def client_leaves_while_waiting(world: World) -> None:
             identity = f"w{number}.{turn}"
             method = "POST" if turn % 2 else "GET"
             sock = connect(address)
-            sock.sendall(f"{method} /hold HTTP/1.1\r\nHost: h\r\nX-Id: {identity}\r\nContent-Length: 0\r\n\r\n".encode())
+            sock.sendall(
+                f"{method} /hold HTTP/1.1\r\nHost: h\r\nX-Id: {identity}\r\nContent-Length: 0\r\n\r\n".encode()
+            )
             time.sleep(0.15)  # it is waiting at the backend by then; if not, it is cancelled earlier, which is as good
             if number % 2:
                 sockets.reset(sock)
@@ -261,7 +265,9 @@ def client_leaves_while_waiting(world: World) -> None:
         left |= each
     others = bystanders.stop()
     gone_within_a_second(world, left, others.stall)
-    awaited(lambda: [backend["activeConnections"] for backend in world.status()["backends"]] == [0, 0, 0], "free places")
+    awaited(
+        lambda: [backend["activeConnections"] for backend in world.status()["backends"]] == [0, 0, 0], "free places"
+    )
     world.none_failed(others, "others")
     assert [backend["failed"] for backend in world.status()["backends"]] == [0, 0, 0]
 
@@ -315,7 +321,7 @@ def _slow_readers(world: World, short: Address, write_s: float) -> None:
                 reading.append(sock)
             else:
                 mute[sock] = time.monotonic()
-        # Until here the kernel had 200 socket buffers to fill, which takes what it takes. From here on they stand still.
+        # Until here the kernel had 200 socket buffers to fill, which takes its time. From here on they stand still.
         for sock in [*reading, *mute]:
             select.select([sock], [], [], 10)
         mute = dict.fromkeys(mute, time.monotonic())
@@ -349,7 +355,7 @@ def _slow_readers(world: World, short: Address, write_s: float) -> None:
     while time.monotonic() < until:
         most = max(most, world.memory())
         time.sleep(0.05)
-    served, cut = waiting()  # type: ignore[misc]
+    served, cut = waiting()
     result = bystanders.stop()
     world.note(growth_kib=(most - before) // 1024, still_served=served)
     # 64 KiB is the largest buffer, and what a response needs is one.

@@ -10,10 +10,10 @@ import socket
 import time
 
 from .. import network
-from ..load import in_process
+from ..load import Ask, in_process
 from ..matrix import row
 from ..servers import Connection, path_of
-from ..world import CLIENTS, GET, Ask, World, awaited
+from ..world import CLIENTS, GET, World, awaited
 
 _CLONE_NEWNET = 0x40000000
 
@@ -64,7 +64,9 @@ def flapping(world: World) -> None:
         flapper.start()
         world.run(0.45, 1)
     result = load.stop()
-    world.note(requests=len(result), failed=len(result.failed), **{f"to {name}": n for name, n in result.backends.items()})
+    world.note(
+        requests=len(result), failed=len(result.failed), **{f"to {name}": n for name, n in result.backends.items()}
+    )
     assert len(result.failed) <= 0.01 * len(result), result.reasons
     # It was up half of the time, and is not trusted with a half of its share of a third.
     assert result.backends[flapper.name] <= len(result) / 3
@@ -186,3 +188,39 @@ def lying_checks(world: World) -> None:
     assert states.count("up") >= 2, states
     served = result.between(out + 0.6).backends
     assert len([name for name in served if name]) >= 2, served
+
+
+@row(42)
+def retry_storm(world: World) -> None:
+    """Every answer is an error, at 1,000 requests a second: retries add 20 % at most, once the reserve is spent."""
+
+    def broken(connection: Connection) -> None:
+        while (request := connection.head()) is not None:
+            connection.respond(b"broken", request, "503 Service Unavailable")
+
+    world.backends(3, broken)
+    world.headgate()
+    loads = [world.load(GET, clients=CLIENTS // 2, rate=1000 / CLIENTS, name=name) for name in "cd"]
+
+    def asked() -> tuple[int, int]:
+        """Requests of clients, and attempts at backends, so far."""
+        status = world.status()
+        return status["pools"][0]["totalTime"]["count"], sum(row["totalRequests"] for row in status["backends"])
+
+    awaited(lambda: asked()[0] > 600, "the reserve to be spent")
+    requests, attempts = asked()
+    world.run(2)
+    more_requests, more_attempts = asked()
+    results = [load.stop() for load in loads]
+    total_requests, total_attempts = asked()
+    ratio = (more_attempts - attempts) / (more_requests - requests)
+    world.note(ratio=ratio, asked=total_requests, attempts=total_attempts)
+    # A request whose retry is under way is counted when it ends, its attempts when they begin.
+    under_way = 2 * CLIENTS / (more_requests - requests)
+    assert ratio <= 1.2 + under_way, ratio
+    assert total_attempts <= 1.2 * total_requests + 100 + 2 * CLIENTS, (total_attempts, total_requests)
+    # Retries there were: the budget is not simply nothing.
+    assert total_attempts > 1.1 * total_requests
+    for result in results:
+        world.none_failed(result)
+        assert set(result.statuses) == {503}

@@ -12,15 +12,15 @@ from collections import Counter
 from pathlib import Path
 
 from .. import network
-from ..load import in_process
+from ..load import Ask, connect, in_process
 from ..matrix import row
 from ..servers import Connection, path_of
-from ..world import GET, Ask, World, awaited
+from ..world import GET, World, awaited
 
 
 @row(23)
 def descriptors_run_out(world: World) -> None:
-    """nofile=128: no crash, no busy loop (CPU < 20 %), accepting resumes as descriptors return, one log line a second."""
+    """nofile=128: no crash, no busy loop (CPU < 20 %), accepting resumes as descriptors return, few lines in the log."""
     world.backends(3)
     prlimit = network.tool("prlimit") or "prlimit"
     world.headgate(prefix=[prlimit, "--nofile=128:128"])
@@ -28,7 +28,7 @@ def descriptors_run_out(world: World) -> None:
     # Idle clients take every place there is, and more wait at the door.
     held = []
     for _ in range(200):
-        sock = socket.create_connection(world.address)
+        sock = connect(world.address)
         sock.sendall(b"GET /?size=10 HTTP/1.1\r\nHost: h\r\nX-Id: x\r\n\r\n")
         held.append(sock)
     poller = select.poll()
@@ -64,7 +64,9 @@ def descriptors_run_out(world: World) -> None:
     load = world.load(GET, clients=30)
     world.run(1)
     world.none_failed(load.stop(), "afterwards")
-    assert [backend["failed"] for backend in world.status()["backends"]] == [0, 0, 0], "our shortage is nobody's failure"
+    assert [backend["failed"] for backend in world.status()["backends"]] == [0, 0, 0], (
+        "our shortage is nobody's failure"
+    )
 
 
 @row(24)
@@ -167,7 +169,7 @@ def memory_pressure(world: World) -> None:
         open_: list[socket.socket] = []
         seen: Counter[str] = Counter()
         for number in range(cap // 65536 * 3):
-            sock = socket.create_connection(address)
+            sock = connect(address)
             sock.setblocking(False)
             head = f"PUT /deaf HTTP/1.1\r\nHost: h\r\nX-Id: m{number}\r\nContent-Length: 100000000\r\n\r\n".encode()
             sock.send(head + piece[:8192])
@@ -233,7 +235,7 @@ def idle_clients(world: World) -> None:
         request = b"GET /?size=10 HTTP/1.1\r\nHost: h\r\nX-Id: x\r\n\r\n"
         served = 0
         for start in range(0, count, 200):
-            batch = [socket.create_connection(address) for _ in range(start, min(count, start + 200))]
+            batch = [connect(address) for _ in range(start, min(count, start + 200))]
             for sock in batch:
                 sock.sendall(request)
             for sock in batch:
@@ -257,4 +259,3 @@ def idle_clients(world: World) -> None:
     assert per_connection < 1500, per_connection
     world.none_failed(result)
     world.as_fast(result.between(opened, end), result.between(0, control))
-

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 
 from .. import sockets
-from ..load import in_process, quantile
+from ..load import Ask, in_process, quantile
 from ..matrix import row
 from ..servers import Connection
-from ..world import GET, Ask, World
+from ..world import GET, World
 
 
 @row("x1")
