@@ -7,9 +7,10 @@ import signal
 import time
 
 from .. import network
+from ..load import Ask
 from ..matrix import row
 from ..servers import Connection
-from ..world import ALL_METHODS, CLIENTS, GET, POST, Ask, World
+from ..world import ALL_METHODS, CLIENTS, GET, POST, World
 
 
 @row(1)
@@ -168,10 +169,11 @@ def reset_before_the_answer(world: World) -> None:
 
 
 def closes_idle(connection: Connection) -> None:
-    """Ends every connection after three answers, or after some milliseconds without a request, saying nothing."""
+    """Ends every connection after three answers, or after some idle milliseconds between them, saying nothing."""
     chance = random.Random(connection.number)
     while connection.served < 3:
-        connection.socket.settimeout(chance.uniform(0.002, 0.08))
+        if connection.served:
+            connection.socket.settimeout(chance.uniform(0.002, 0.08))
         try:
             if not connection.serve():
                 return
