@@ -91,7 +91,7 @@ def test_a_backend_that_is_gone_leaves_a_slot_that_rests(world: World) -> None:
         worker = Worker(second)
         await worker.wait(lambda: worker.link.generation == second.generation)
         async with asyncio.timeout(10):
-            while second._fleet.resting:
+            while second._fleet.resting:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
         assert second.add_backend("web", "http://127.0.0.1:2").slot == slot
         second.close()
