@@ -119,6 +119,9 @@ cdef class Engine(Context):
 
     def _flush_log(self) -> None:
         if self.access_log is not None:
+            if self.access_log is not self._counting_log:
+                self._counting_log = self.access_log
+                self.access_log.count_drops_in(&self.counters.log_dropped)
             self.access_log.flush()
             # Lines may stay behind while the thread is still busy with the last ones: they must not wait for another request.
             if self.in_flight or self.access_log.waiting():

@@ -717,7 +717,10 @@ cdef class Exchange(ExchangeBase):
         answer.framing = self.to_framing
         answer.close = not self.keep
         if self.down.send_response(head, &answer) == SEND_BROKEN:
-            self._lost_client()
+            # Nothing was sent yet, so it is not the client that is lost: there was no buffer.
+            self.response_begun = False
+            self._cancel_upstream(KIND_OVERLOADED)
+            self._fail(KIND_OVERLOADED)
             return False
         if head.framing == FRAMING_NONE or (head.framing == FRAMING_LENGTH and head.content_length == 0):
             return True
