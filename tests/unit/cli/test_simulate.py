@@ -50,11 +50,13 @@ def log(tmp_path: Path) -> Path:
 def test_a_log(log: Path, tmp_path: Path, capsys: Said) -> None:
     config = tmp_path / "headgate.toml"
     backends = ", ".join(f'{{url = "http://127.0.0.1:{n}", name = "{name}"}}' for n, name in enumerate("abc", 9001))
-    config.write_text(f'[pools.web]\nbackends = [{backends}]\nstrategy = {{name = "peak_ewma", decay = 5.0}}\n')
+    config.write_text(
+        f'[[listeners]]\nbind = "127.0.0.1:0"\n[pools.web]\nbackends = [{backends}]\nstrategy = "peak_ewma"\n'
+    )
     assert main(["simulate", "--log", str(log), "-c", str(config), "--strategy", "least_time"]) == 0
     said = capsys.readouterr()
     rows = [row.split("|")[1].strip() for row in said.out.splitlines() if row.startswith("| `")]
-    assert rows == ["`as logged`", "`least_time`", "`peak_ewma (decay 5.0)`"]
+    assert rows == ["`as logged`", "`least_time`", "`peak_ewma`"]
     assert "1 lines could not be read" in said.err
     assert "1 requests failed or took several attempts" in said.err
 

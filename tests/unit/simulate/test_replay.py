@@ -78,7 +78,8 @@ def traffic(slowness: float = 4.0, seconds: float = 60.0) -> list[bytes]:
     """Round robin over three, of which c is slow."""
     random = Random(7)
     draw = service_times("exponential", 0.02, random)
-    lines, at = [], 0.0
+    lines: list[bytes] = []
+    at = 0.0
     while at < seconds:
         at += random.expovariate(60.0)
         name = "abc"[len(lines) % 3]
