@@ -5,8 +5,8 @@ four strategies, nginx with least_conn and HAProxy with leastconn. All get the s
 do not wait for answers, and a latency counts from when the request was due, not from when it could be sent.
 
 The figures are times that the backends sleep, so a busy machine disturbs them less than a benchmark of processor time;
-`late` shows how late requests were sent, and a turn that the machine spoilt is repeated. Loopback only. A turn takes half
-a minute.
+`late` shows how late requests were sent, and a turn that the machine spoilt is repeated. Loopback only. A turn takes
+half a minute.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Reads our own access log (`access_log.format = "json"`): when requests came, who sent them, how long they took where."""
+"""Reads our own access log (`access_log.format = "json"`): when requests came, from whom, how long they took where."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """A log served again: the same requests at the same times, placed by another strategy.
 
 What is known of a request is how long it took where it went. What it would have taken elsewhere is guessed like this:
-it keeps its rank. One that was slower than 90 % of what its backend answered in those ten seconds would have been slower
-than 90 % of what the other backend answered then. So a dear request stays dear, a slow backend slow, and a stall of one
-backend is there at the same time of day.
+it keeps its rank. One that was slower than 90 % of what its backend answered in those ten seconds would have been
+slower than 90 % of what the other backend answered then. So a dear request stays dear, a slow backend slow, and a stall
+of one backend is there at the same time of day.
 
 A backend that gets more than it had would be slower, but how much the log cannot tell. Up to as many requests at once
 as it was ever seen to have, times are taken as they are; what is beyond waits in a queue. So a strategy that wins by

@@ -78,7 +78,7 @@ def test_a_chart_is_xml_with_a_dot_for_each_result() -> None:
     assert "prefers-color-scheme:dark" in (style.text or "")
     width = float(root.attrib["width"])
     assert all(0 <= float(dot.attrib["cx"]) <= width for dot in root.iter(f"{space}circle"))
-    assert [text.text for text in root.iter(f"{space}text")][0] == "Title & more"
+    assert next(text.text for text in root.iter(f"{space}text")) == "Title & more"
 
 
 def test_a_chart_has_four_shades() -> None:
