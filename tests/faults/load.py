@@ -286,9 +286,7 @@ class _Clients:
 
     def run(self) -> Result:
         threading.stack_size(256 * 1024)
-        threads = [
-            threading.Thread(target=self._client, args=(number,), daemon=True) for number in range(self._clients)
-        ]
+        threads = [threading.Thread(target=self._client, args=(number,), daemon=True) for number in range(self._clients)]
         for thread in threads:
             thread.start()
         meter = threading.Thread(target=self._measure_stalls, daemon=True)

@@ -197,17 +197,13 @@ class World:
 
     def note(self, **figures: object) -> None:
         """Figures for the report."""
-        self.figures.update(
-            {name: round(value, 4) if isinstance(value, float) else value for name, value in figures.items()}
-        )
+        self.figures.update({name: round(value, 4) if isinstance(value, float) else value for name, value in figures.items()})
 
     def none_failed(self, result: Result, what: str = "requests") -> None:
         """0 failed of N."""
         assert len(result) > 0, f"no {what} at all"
         self.note(**{what: len(result)})
-        assert not result.failed, (
-            f"{len(result.failed)} of {len(result)} {what} failed: {result.reasons}\n{self.evidence(result)}"
-        )
+        assert not result.failed, f"{len(result.failed)} of {len(result)} {what} failed: {result.reasons}\n{self.evidence(result)}"
 
     def evidence(self, result: Result) -> str:
         """The log lines of the first failed requests, and what the balancer said."""
@@ -225,9 +221,7 @@ class World:
         before, after = control.quantile(0.99), fault.quantile(0.99)
         self.note(**{f"{what} before": before, what: after})
         limit = max(2 * before, before + 0.1) + fault.stall
-        assert after <= limit, (
-            f"{what} {after:.3f} s, {before:.3f} s before, the machine's longest pause {fault.stall:.3f} s"
-        )
+        assert after <= limit, f"{what} {after:.3f} s, {before:.3f} s before, the machine's longest pause {fault.stall:.3f} s"
 
     def once(self, result: Result, servers: Sequence[Server] | None = None) -> None:
         """No request that is not idempotent was seen twice by backends; each answered one exactly once."""
@@ -251,9 +245,7 @@ class World:
         if self._process is None:
             return
         assert self.running, f"the balancer ended: {self.errors}"
-        broken = [
-            entry for server in self.servers for entry in server.journal() if entry.event in ("broken", "malformed")
-        ]
+        broken = [entry for server in self.servers for entry in server.journal() if entry.event in ("broken", "malformed")]
         assert not broken, broken
         for server in self.servers:
             server.kill()

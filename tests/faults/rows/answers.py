@@ -277,9 +277,7 @@ def surplus(world: World) -> None:
             identity = identity_of(request)
             connection.note("poison", identity, request.method)
             body = body_of(identity, int(query_of(request)["size"]))
-            head = (
-                f"HTTP/1.1 200 OK\r\nX-Backend: b\r\nX-Id: {identity}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
-            )
+            head = f"HTTP/1.1 200 OK\r\nX-Backend: b\r\nX-Id: {identity}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
             if chance.random() < 0.5:
                 connection.send(head)
                 connection.send(body + poison)
@@ -298,3 +296,5 @@ def surplus(world: World) -> None:
     world.note(poisoned=poisoned)
     assert poisoned > 100
     world.none_failed(result)
+
+

@@ -189,9 +189,7 @@ def closed_while_idle(world: World) -> None:
     result = load.stop()
     world.none_failed(result)
     rows = world.status()["backends"]
-    world.note(
-        reused=sum(row["reusedConnections"] for row in rows), opened=sum(row["openedConnections"] for row in rows)
-    )
+    world.note(reused=sum(row["reusedConnections"] for row in rows), opened=sum(row["openedConnections"] for row in rows))
     assert world.figures["reused"], "no connection was ever used again: there was no race"
     for backend in rows:
         assert (backend["state"], backend["failed"]) == ("up", 0), backend

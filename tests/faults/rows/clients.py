@@ -149,9 +149,7 @@ def expect_continue(world: World) -> None:
         result = many(2 * CLIENTS, client)()
         assert isinstance(result, list)
         seen = Counter(result)
-        assert set(seen) == {("/100", 200, True, True), ("/417", 417, False, True), ("/nothing", 200, False, True)}, (
-            seen
-        )
+        assert set(seen) == {("/100", 200, True, True), ("/417", 417, False, True), ("/nothing", 200, False, True)}, seen
         world.note(**{"last round": seen.total()})
     bodies = Counter(entry.identity for server in world.servers for entry in server.seen("body"))
     heads = Counter(entry.identity for server in world.servers for entry in server.seen("head"))
@@ -244,9 +242,7 @@ def client_leaves_while_waiting(world: World) -> None:
             identity = f"w{number}.{turn}"
             method = "POST" if turn % 2 else "GET"
             sock = connect(address)
-            sock.sendall(
-                f"{method} /hold HTTP/1.1\r\nHost: h\r\nX-Id: {identity}\r\nContent-Length: 0\r\n\r\n".encode()
-            )
+            sock.sendall(f"{method} /hold HTTP/1.1\r\nHost: h\r\nX-Id: {identity}\r\nContent-Length: 0\r\n\r\n".encode())
             time.sleep(0.15)  # it is waiting at the backend by then; if not, it is cancelled earlier, which is as good
             if number % 2:
                 sockets.reset(sock)
@@ -263,9 +259,7 @@ def client_leaves_while_waiting(world: World) -> None:
         left |= each
     others = bystanders.stop()
     gone_within_a_second(world, left, others.stall)
-    awaited(
-        lambda: [backend["activeConnections"] for backend in world.status()["backends"]] == [0, 0, 0], "free places"
-    )
+    awaited(lambda: [backend["activeConnections"] for backend in world.status()["backends"]] == [0, 0, 0], "free places")
     world.none_failed(others, "others")
     assert [backend["failed"] for backend in world.status()["backends"]] == [0, 0, 0]
 
