@@ -17,6 +17,7 @@ cdef class Engine(Context):
     cdef Handler _deadline
     cdef Handler _idle_end
     cdef Handler _descriptors
+    cdef Handler _wake
     cdef bint _reported_drained
 
 cdef class Watcher(Handler):
@@ -30,6 +31,9 @@ cdef class Periodic(Handler):
     cdef Timer timer
     cdef bint once
     cdef void start(self) noexcept
+
+cdef class Waker(Handler):
+    cdef Engine engine
 
 cdef class DescriptorWaiter(Handler):
     cdef Engine engine
