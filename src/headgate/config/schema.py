@@ -215,8 +215,8 @@ class Backend(Struct, frozen=True, kw_only=True):
     """ "http://host:port" (port 80 where none is given) or "unix:/run/app.sock". A name that does not resolve yet is
     looked up again while running."""
     weight: Annotated[int, Whole(0, 256)] = 1
-    """Its share against the others of the pool; "round_robin" and "random" give all the same and look only whether it
-    is 0. 0: sessions bound to it only, nothing new."""
+    """Its share against the others of the pool, exactly so over time where a strategy promises shares
+    (docs/strategies.md says which do). 0: sessions bound to it only, nothing new."""
     name: Annotated[str, Name()] = ""
     """How logs, the status page and sticky cookies call it; one name once in a pool. Not set: its url."""
 
