@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 NGINX = os.environ.get("NGINX", "nginx")
 WEIGHTS = [[5, 1, 1], [1, 1, 1], [4, 3, 2], [1, 2, 3, 4, 5], [10, 1], [7, 7, 3, 1]]
@@ -32,8 +33,12 @@ def main() -> int:
         print("no nginx found", file=sys.stderr)
         return 1
     version = subprocess.run([nginx, "-v"], capture_output=True, text=True, check=True).stderr.strip()
-    rounds = [{"weights": weights, "servers": _servers(SERVERS[0], weights)} for weights in WEIGHTS]
-    rings = [{"weights": weights, "servers": _servers(form, weights)} for weights in RINGS for form in SERVERS]
+    rounds: list[dict[str, list[Any]]] = [
+        {"weights": weights, "servers": _servers(SERVERS[0], weights)} for weights in WEIGHTS
+    ]
+    rings: list[dict[str, list[Any]]] = [
+        {"weights": weights, "servers": _servers(form, weights)} for weights in RINGS for form in SERVERS
+    ]
     with tempfile.TemporaryDirectory() as directory, socket.socket() as reserved:
         reserved.bind(("127.0.0.1", 0))
         port = reserved.getsockname()[1]
@@ -49,7 +54,10 @@ def main() -> int:
                     for i, entry in enumerate(rounds)
                 ],
                 "ketama": [
-                    {**entry, "picks": [_ask(connection, f"/ring/{i}?k=key-{k}", entry["servers"]) for k in range(KEYS)]}
+                    {
+                        **entry,
+                        "picks": [_ask(connection, f"/ring/{i}?k=key-{k}", entry["servers"]) for k in range(KEYS)],
+                    }
                     for i, entry in enumerate(rings)
                 ],
             }
@@ -66,7 +74,7 @@ def _servers(form: str, weights: list[int]) -> list[str]:
     return [form.format(number + 1) for number in range(len(weights))]
 
 
-def _conf(directory: str, port: int, rounds: list[dict[str, list]], rings: list[dict[str, list]]) -> str:
+def _conf(directory: str, port: int, rounds: list[dict[str, list[Any]]], rings: list[dict[str, list[Any]]]) -> str:
     upstreams, locations = [], []
     for kind, entries, method in (("smooth", rounds, ""), ("ring", rings, "hash $arg_k consistent;")):
         for i, entry in enumerate(entries):

@@ -165,7 +165,9 @@ def test_idle_backends_share_by_weight_within_one_per_cent(name: str, drawn: int
 @promises_shares
 @pytest.mark.parametrize("factor", [0.1, 0.37, 0.9])
 @pytest.mark.parametrize("n", [3, 12])
-def test_a_backend_that_starts_slowly_gets_its_part_within_one_per_cent(name: str, drawn: int, factor: float, n: int) -> None:
+def test_a_backend_that_starts_slowly_gets_its_part_within_one_per_cent(
+    name: str, drawn: int, factor: float, n: int
+) -> None:
     backends = several(n, (2,))
     strategy = make(name, backends, seed=20)
     backends[1].share_of_weight = factor
