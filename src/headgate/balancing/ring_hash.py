@@ -42,6 +42,7 @@ class Ring:
         self._circle = Circle([], [])
         self.backends: list[Backend | None] = []
         """By index; None = away."""
+        self._at: dict[Backend, int] = {}
         self.find = self._circle.find
 
     def update(self, backends: Sequence[Backend]) -> None:
@@ -56,15 +57,16 @@ class Ring:
             self.find = self._circle.find
         self.backends = [None] * len(self._index)
         shares = [0.0] * len(self._index)
+        self._at = {}
         for name, backend in zip(names, backends, strict=True):
-            place = self._index[name]
+            place = self._at[backend] = self._index[name]
             self.backends[place] = backend
             shares[place] = backend.share
         self._circle.set_shares(shares)
 
     def find_other(self, key: int, tried: Collection[Backend]) -> int:
         """Index of where a key goes as if those tried were not there; -1 if nobody is left."""
-        return self._circle.find_other(key, [at for at, backend in enumerate(self.backends) if backend in tried])
+        return self._circle.find_other(key, [self._at[backend] for backend in tried if backend in self._at])
 
     @property
     def places(self) -> int:

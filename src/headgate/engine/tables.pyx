@@ -16,7 +16,6 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.math cimport frexp
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memset
 
 from headgate.engine.hashing cimport hash64_bytes, random_next
 
@@ -224,13 +223,15 @@ cdef class Circle:
         """The same as if those indices were not there; -1 when none is left."""
         cdef uint32_t found
         cdef uint32_t index
-        for index in passed_over:
+        cdef list indices = list(passed_over)
+        for index in indices:
             if index >= self.backends:
-                memset(self.passed, 0, self.backends)
                 raise IndexError(f"there is no backend {index}")
+        for index in indices:
             self.passed[index] = 1
         found = self._find(key)
-        memset(self.passed, 0, self.backends)
+        for index in indices:
+            self.passed[index] = 0
         return -1 if found == NONE else <int>found
 
     def __len__(self):
