@@ -23,6 +23,8 @@ IN_FLIGHT = 64
 BATCH = 16
 BATCHES = 2_000
 UPDATES = 25
+# One of ten balancers: its subset is small, whatever the pool.
+OPTIONS: dict[str, dict[str, object]] = {"random_subset": {"balancer": 3, "balancers": 10}}
 
 try:
     hash64: Callable[[bytes, int], int] = import_module("headgate.engine.hashing").hash64
@@ -91,7 +93,7 @@ def pick_cost(strategy: Strategy, requests: Sequence[_Request]) -> float:
 
 def cost(name: str, n: int, weighted: bool, requests: Sequence[_Request]) -> tuple[float, float]:
     """(seconds for a pick, seconds for an update that takes one backend out or puts it back)."""
-    strategy = build(name, Context(Random(1), time.monotonic, hash64))
+    strategy = build(name, Context(Random(1), time.monotonic, hash64), OPTIONS.get(name))
     backends = [_Backend(slot, 1 + slot % 5 if weighted else 1) for slot in range(n)]
     strategy.update(backends)
     return pick_cost(strategy, requests), min(_update_cost(strategy, backends) for _ in range(UPDATES))

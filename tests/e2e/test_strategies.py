@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from .conftest import Balance, MakeBackend
 from .harness.backends import Backend, Connection
-from .harness.client import head
+from .harness.client import Client, head
 from .harness.headgate import Headgate
 from .harness.waiting import PATIENCE_S, eventually
 
@@ -187,9 +188,74 @@ def test_each_by_name(three: list[Backend], balance: Balance, strategy: str) -> 
         assert all(counted[name] >= 10 for name in "abc"), counted
 
 
-def test_weighted_round_robin_is_smooth(three: list[Backend], balance: Balance) -> None:
+@pytest.mark.parametrize(
+    ("strategy", "part"),
+    [
+        ({"name": "ring_hash", "key": "query:user"}, "?user={}"),
+        ({"name": "ring_hash", "key": "query:user", "compatible": "nginx"}, "?user={}"),
+        ({"name": "maglev", "key": "path"}, "{}?page=2"),
+        ({"name": "bounded_hash", "header": "X-Tenant", "bound": 2}, ""),
+        ({"name": "maglev", "cookie": "tenant", "table_size": 1009}, ""),
+    ],
+    ids=["query", "like nginx", "path", "header", "cookie"],
+)
+def test_a_hash_keeps_a_key_on_its_backend(
+    three: list[Backend], balance: Balance, strategy: dict[str, object], part: str
+) -> None:
+    """One client, many keys: they spread over all, each stays, and only those of a lost backend move."""
+    headgate = balance(*three, strategy=strategy)
+
+    def home(client: Client, number: int) -> str:
+        headers = []
+        if "header" in strategy:
+            headers.append(("x-tenant", f"key-{number}"))
+        if "cookie" in strategy:
+            headers.append(("Cookie", f"other=1; tenant=key-{number}"))
+        return client.get("/" + part.format(f"key-{number}"), headers=headers).body.decode()
+
+    with headgate.client() as client:
+        homes = [home(client, number) for number in range(40)]
+        assert set(homes) == {"a", "b", "c"}
+        assert [home(client, number) for number in range(40)] == homes
+        three[1].stop()
+        after = [home(client, number) for number in range(40)]
+    moved = sum(old != new for old, new in zip(homes, after, strict=True) if old != "b")
+    assert moved <= (8 if strategy["name"] == "maglev" else 0)
+    assert "b" not in after
+
+
+@pytest.mark.parametrize("strategy", ["peak_ewma", "least_time", "prequal"])
+def test_a_strategy_that_learns_leaves_a_slow_backend_aside(
+    make_backend: MakeBackend, balance: Balance, strategy: str
+) -> None:
+    # Slow beyond what a busy machine adds to the others.
+    def think(connection: Connection) -> None:
+        for _ in connection.each():
+            time.sleep(0.3)
+            connection.respond(connection.backend.name.encode())
+
+    slow = make_backend(think, "slow")
+    quick = [make_backend(name=name) for name in ("quick", "also")]
+    headgate = balance(slow, *quick, strategy={"name": strategy, "decay": "60s"})
+    counted = Counter(names(headgate, 100))
+    assert 1 <= counted["slow"] <= 20
+    assert counted["quick"] + counted["also"] >= 80
+
+
+def test_of_many_balancers_each_uses_its_own_subset(make_backend: MakeBackend, balance: Balance) -> None:
+    backends = [make_backend(name=name) for name in "abcdef"]
+    used = []
+    for number in range(2):
+        strategy = {"name": "random_subset", "balancer": number, "balancers": 2, "size": 3}
+        headgate = balance(*backends, strategy=strategy)
+        used.append(set(names(headgate, 60)))
+        assert headgate.stop() == 0  # both listen on one port
+    assert used[0] | used[1] == set("abcdef")
+    assert not used[0] & used[1]
+
+
+@pytest.mark.parametrize("strategy", ["round_robin", "weighted_round_robin"])
+def test_round_robin_keeps_weights_smoothly(three: list[Backend], balance: Balance, strategy: str) -> None:
     weights = zip(three, (5, 1, 1), strict=True)
-    headgate = balance(
-        *({"url": backend.url, "weight": weight} for backend, weight in weights), strategy="weighted_round_robin"
-    )
+    headgate = balance(*({"url": backend.url, "weight": weight} for backend, weight in weights), strategy=strategy)
     assert names(headgate, 14) == list("aabacaa") * 2

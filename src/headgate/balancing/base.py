@@ -99,7 +99,7 @@ class Strategy(Protocol):
     """Picks a backend for each attempt. Called from one thread, never concurrently."""
 
     def update(self, backends: Sequence[Backend]) -> None:
-        """The eligible set changed, or a weight in it did. `backends` is in configuration order; the list is the
+        """The eligible set changed, or a share in it did. `backends` is in configuration order; the list is the
         caller's."""
 
     def pick(self, request: Request, tried: Collection[Backend]) -> Backend | None:
@@ -136,8 +136,8 @@ class Context:
 
 
 def usable(backends: Iterable[Backend]) -> list[Backend]:
-    """Those with a weight. The eligible set holds no others; a caller that forgets must not make one of 0 divide."""
-    return [backend for backend in backends if backend.weight > 0]
+    """Those with a share. The eligible set holds no others; a caller that forgets must not make one of 0 divide."""
+    return [backend for backend in backends if backend.share > 0]
 
 
 def rotated(backends: Sequence[Backend], order: Sequence[Backend], position: int) -> int:

@@ -1,4 +1,4 @@
-"""Least connections: the fewest attempts in flight per weight.
+"""Least connections: the fewest attempts in flight per share.
 
 Up to `SCAN_LIMIT` backends are looked at one by one for each pick, which is exact. Above it the backends stand in
 buckets by load, as it was when last seen. The true counts move behind its back: sessions bound by a cookie go past
@@ -27,11 +27,11 @@ SCAN_LIMIT = 8
 class _Place:
     """A backend and what is believed of it."""
 
-    __slots__ = ("after", "backend", "count", "weight")
+    __slots__ = ("after", "backend", "count", "share")
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
-        self.weight = backend.weight
+        self.share = backend.share
         self.count = backend.active + 1  # attempts in flight if the next one came here
         self.after: list[_Place] = []  # the order of the scan that follows a pick of this one
 
@@ -48,7 +48,7 @@ class _Buckets:
             self.add(place)
 
     def add(self, place: _Place) -> None:
-        load = place.count / place.weight
+        load = place.count / place.share
         bucket = self._buckets.get(load)
         if bucket is None:
             bucket = self._buckets[load] = OrderedDict()
@@ -56,7 +56,7 @@ class _Buckets:
         bucket[place] = None
 
     def remove(self, place: _Place) -> None:
-        del self._buckets[place.count / place.weight][place]
+        del self._buckets[place.count / place.share][place]
 
     def move(self, place: _Place, count: int) -> None:
         self.remove(place)
@@ -85,7 +85,7 @@ class _Buckets:
 
 
 class LeastConnections:
-    """Lowest (active + 1) / weight; on a tie the one that waited longest."""
+    """Lowest (active + 1) / share; on a tie the one that waited longest."""
 
     def __init__(self, context: Context | None = None) -> None:
         self._places: list[_Place] = []
@@ -118,7 +118,7 @@ class LeastConnections:
             backend = place.backend
             if tried and backend in tried:
                 continue
-            load = (backend.active + 1) / place.weight
+            load = (backend.active + 1) / place.share
             if best is None or load < lowest:
                 best = place
                 lowest = load

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from math import exp
 
+from headgate.balancing import options
 from headgate.balancing.base import Backend, Context, Request, rotated
 from headgate.balancing.latency import DECAY_S, Estimate, Learning
 from headgate.balancing.lots import parts
@@ -36,8 +37,8 @@ class LeastTime(Learning):
     those of all workers.
     """
 
-    def __init__(self, context: Context, *, decay: float = DECAY_S) -> None:
-        super().__init__(context, decay)
+    def __init__(self, context: Context, *, decay: float | str = DECAY_S) -> None:
+        super().__init__(context, options.read("least_time", decay=decay)["decay"])
         self._draw = context.random.random
         self._scan: list[Estimate] = []  # in the order in which ties are decided; empty = sample
         self._lots: list[Estimate] = []

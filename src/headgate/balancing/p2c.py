@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from headgate.balancing.base import Backend, Context, Request, usable
-from headgate.balancing.weighted_random import lots
+from headgate.balancing.lots import lots
 
-# Both draws fall on the same backend this often in a row only where one has nearly all the weight.
+# Both draws fall on the same backend this often in a row only where one has nearly all of the shares.
 DRAWS = 4
 
 
 class PowerOfTwoChoices:
-    """Two distinct backends, drawn in proportion to weight; the one with fewer attempts in flight per weight wins.
+    """Two distinct backends, drawn in proportion to share; the one with fewer attempts in flight per share wins.
 
     Nearly as even as the least loaded of all, but it does not need to look at all, and workers or balancers that see
     the same figures do not all run to the same backend. On a tie the first drawn wins, so idle backends are used in
-    proportion to weight. Of two backends both are always compared, since the draws are distinct. O(1).
+    proportion to share. Of two backends both are always compared, since the draws are distinct. O(1).
     """
 
     def __init__(self, context: Context) -> None:
@@ -48,10 +48,10 @@ class PowerOfTwoChoices:
         second = chances[int(draw() * n)]
         if second is first:
             second = self._another(first)
-        return first if first.active * second.weight <= second.active * first.weight else second
+        return first if first.active * second.share <= second.active * first.share else second
 
     def _another(self, first: Backend) -> Backend:
-        """Any but `first`, in proportion to weight."""
+        """Any but `first`, in proportion to share."""
         chances = self._lots
         for _ in range(DRAWS):
             second = chances[int(self._draw() * len(chances))]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from math import exp
 
+from headgate.balancing import options
 from headgate.balancing.base import Backend, Context, Request
 from headgate.balancing.latency import DECAY_S, FRESH_S, Estimate, Learning
 from headgate.balancing.lots import parts
@@ -27,8 +28,8 @@ class PeakEwma(Learning):
     worker learns for itself, attempts in flight are those of all workers.
     """
 
-    def __init__(self, context: Context, *, decay: float = DECAY_S) -> None:
-        super().__init__(context, decay)
+    def __init__(self, context: Context, *, decay: float | str = DECAY_S) -> None:
+        super().__init__(context, options.read("peak_ewma", decay=decay)["decay"])
         self._draw = context.random.random
         self._lots: list[Estimate] = []
 

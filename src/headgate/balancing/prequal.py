@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from math import exp
 
+from headgate.balancing import options
 from headgate.balancing.base import Backend, Context, Request
 from headgate.balancing.latency import DECAY_S, FRESH_S, Estimate, Learning
 from headgate.balancing.lots import parts
@@ -40,17 +41,19 @@ class Prequal(Learning):
     for itself, attempts in flight are those of all workers.
     """
 
-    def __init__(self, context: Context, *, decay: float = DECAY_S) -> None:
-        super().__init__(context, decay)
+    def __init__(self, context: Context, *, decay: float | str = DECAY_S) -> None:
+        super().__init__(context, options.read("prequal", decay=decay)["decay"])
         self._draw = context.random.random
         self._scan: list[Estimate] = []  # to look at whole, in the order in which ties are decided; empty = sample
         self._lots: list[Estimate] = []
         self._left_over: Estimate | None = None
-        self._limit = 0.0  # load above which a backend is hot
+        self._limit = 1.0  # load above which a backend is hot, where one attempt is 1 for a mean share
+        self._unit = 1.0  # the mean share
 
     def update(self, backends: Sequence[Backend]) -> None:
         super().update(backends)
         order = list(self._estimates.values())
+        self._unit = sum(estimate.share for estimate in order) / len(order) if order else 1.0
         self._left_over = None
         self._scan = self._lots = []
         if len(order) <= SCAN_LIMIT:
@@ -98,27 +101,28 @@ class Prequal(Learning):
     def _choose(self, sample: list[Estimate]) -> Estimate:
         """The hot/cold rule, for at least one."""
         now = self._clock()
+        unit = self._unit
         limit = self._limit
+        step = STEP * (1.0 + limit)
+        # Where all loads are the same the limit moves about them, and none is hot.
+        hot = limit + 2.0 * step
         coldest = hottest = sample[0]
         lowest_latency = lowest_load = -1.0
-        step = STEP * (1.0 + limit)
-        moved = limit
         for estimate in sample:
             if now - estimate.at > FRESH_S:
                 self.fade(estimate, now)
-            load = (estimate.backend.active + 1) * estimate.scale
+            load = (estimate.backend.active + 1) * estimate.scale * unit
             # A quantile that follows: up by the part that should be below for each load above, and the other way round.
-            if load > limit:
-                moved += step * COLD
+            limit += step * COLD if load > limit else step * (COLD - 1.0)
+            if load > hot:
                 if lowest_load < 0.0 or load < lowest_load:
                     lowest_load = load
                     hottest = estimate
             else:
-                moved -= step * (1.0 - COLD)
                 # Latency per attempt times attempts: what one more would see.
                 latency = estimate.latency * load
                 if lowest_latency < 0.0 or latency < lowest_latency:
                     lowest_latency = latency
                     coldest = estimate
-        self._limit = moved
+        self._limit = limit
         return coldest if lowest_latency >= 0.0 else hottest

@@ -1,24 +1,25 @@
-"""Random: each equally likely."""
+"""Random: likely in proportion to share."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
 from headgate.balancing.base import Backend, Context, Request, usable
+from headgate.balancing.lots import lots
 
 # With k of n tried a draw misses with k/n; after so many misses, what is left is better listed than drawn for.
 DRAWS = 8
 
 
 class Random:
-    """Any backend, each equally likely; weights are not looked at (`weighted_random` does). O(1)."""
+    """Any backend, likely in proportion to share. O(1)."""
 
     def __init__(self, context: Context) -> None:
         self._draw = context.random.random
         self._lots: list[Backend] = []
 
     def update(self, backends: Sequence[Backend]) -> None:
-        self._lots = usable(backends)
+        self._lots = lots(usable(backends))
 
     def pick(self, request: Request, tried: Collection[Backend]) -> Backend | None:
         lots = self._lots

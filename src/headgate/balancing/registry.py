@@ -27,6 +27,10 @@ BUILT_IN = {
     "peak_ewma": "headgate.balancing.peak_ewma:PeakEwma",
     "least_time": "headgate.balancing.least_time:LeastTime",
     "prequal": "headgate.balancing.prequal:Prequal",
+    "ring_hash": "headgate.balancing.ring_hash:RingHash",
+    "maglev": "headgate.balancing.maglev:Maglev",
+    "bounded_hash": "headgate.balancing.bounded_hash:BoundedHash",
+    "random_subset": "headgate.balancing.random_subset:RandomSubset",
 }
 
 Factory = Callable[..., Any]

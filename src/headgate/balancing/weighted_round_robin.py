@@ -1,10 +1,10 @@
-"""Weighted round robin: turns in proportion to weight, spread as evenly as they can be.
+"""Weighted round robin: turns in proportion to share, spread as evenly as they can be.
 
 Two forms of the same thing. Up to `SCAN_LIMIT` backends: smooth weighted round robin as in nginx, which looks at each
-backend for each pick (5, 1, 1 gives a a b a c a a). Above it: earliest deadline first. A backend of weight w is due w
-times in a unit of time, at even distances; the earliest is taken from a heap, O(log n). Backends of one weight begin at
+backend for each pick (5, 1, 1 gives a a b a c a a). Above it: earliest deadline first. A backend of share w is due w
+times in a unit of time, at even distances; the earliest is taken from a heap, O(log n). Backends of one share begin at
 different points of their distance, so that they do not fall due all at once. In both forms a whole cycle of picks gives
-each backend exactly its weight.
+each backend exactly its share; with fractions (a slow start), over time.
 
 Both have the same state, which `update` carries over: what a backend is owed, in turns (negative = it is ahead).
 """
@@ -24,34 +24,34 @@ SCAN_LIMIT = 8
 class _Turn:
     """A backend's place in the order. The scan uses `current`, the heap `phase` and `count`."""
 
-    __slots__ = ("backend", "count", "current", "phase", "weight")
+    __slots__ = ("backend", "count", "current", "phase", "share")
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
-        self.weight = backend.weight
+        self.share = backend.share
         self.current = 0.0
         self.phase = 0.5  # part of the distance to go to the first turn
         self.count = 0
 
     @property
     def deadline(self) -> float:
-        # Divided afresh for each turn: a sum of 1/weight would drift, and equal fractions would no longer tie.
-        return (self.phase + self.count) / self.weight
+        # Divided afresh for each turn: a sum of 1/share would drift, and equal fractions would no longer tie.
+        return (self.phase + self.count) / self.share
 
 
 class WeightedRoundRobin:
-    """Turns in proportion to weight, interleaved. Exact over each cycle; O(log n)."""
+    """Turns in proportion to share, interleaved. Exact over each cycle; O(log n)."""
 
     def __init__(self, context: Context | None = None) -> None:
         self._turns: list[_Turn] = []
         self._heap: list[tuple[float, int]] = []  # (deadline, index into _turns); empty = scan
         self._time = 0.0  # deadline of the turn taken last
-        self._total = 0
+        self._total = 0.0
 
     def update(self, backends: Sequence[Backend]) -> None:
         owed = self._owed()
         self._turns = [_Turn(backend) for backend in usable(backends)]
-        self._total = sum(turn.weight for turn in self._turns)
+        self._total = sum(turn.share for turn in self._turns)
         self._time = 0.0
         self._heap = []
         if len(self._turns) <= SCAN_LIMIT:
@@ -62,23 +62,23 @@ class WeightedRoundRobin:
     def _start_scan(self, owed: dict[Backend, float]) -> None:
         kept = [turn for turn in self._turns if turn.backend in owed]
         # What all are owed together is nothing. If one left that was ahead, the others have waited for it in proportion
-        # to their weights, and in that proportion it is written off; the other way round likewise.
-        weight = sum(turn.weight for turn in kept)
+        # to their shares, and in that proportion it is written off; the other way round likewise.
+        shares = sum(turn.share for turn in kept)
         rest = sum(owed[turn.backend] for turn in kept)
         for turn in kept:
-            share = owed[turn.backend] - rest * turn.weight / weight
+            right = owed[turn.backend] - rest * turn.share / shares
             # Rounded far below one, so that what was a whole number is one again and equals still tie.
-            turn.current = round(share * self._total, 9)
+            turn.current = round(right * self._total, 9)
 
     def _start_heap(self, owed: dict[Backend, float]) -> None:
-        alike = Counter(turn.weight for turn in self._turns)
-        seen: Counter[int] = Counter()
+        alike = Counter(turn.share for turn in self._turns)
+        seen: Counter[float] = Counter()
         for turn in self._turns:
             if turn.backend in owed:
                 turn.phase = min(1.0, max(0.0, 0.5 - owed[turn.backend]))
             else:
-                turn.phase = (seen[turn.weight] + 0.5) / alike[turn.weight]
-            seen[turn.weight] += 1
+                turn.phase = (seen[turn.share] + 0.5) / alike[turn.share]
+            seen[turn.share] += 1
         self._heap = [(turn.deadline, index) for index, turn in enumerate(self._turns)]
         heapify(self._heap)
 
@@ -96,11 +96,11 @@ class WeightedRoundRobin:
     def _pick_smooth(self, turns: list[_Turn]) -> Backend | None:
         best: _Turn | None = None
         highest = 0.0
-        total = 0
+        total = 0.0
         for turn in turns:
-            weight = turn.weight
-            total += weight
-            current = turn.current = turn.current + weight
+            share = turn.share
+            total += share
+            current = turn.current = turn.current + share
             if best is None or current > highest:
                 best = turn
                 highest = current
@@ -113,7 +113,7 @@ class WeightedRoundRobin:
         """`turn` stands at the top of the heap: take it and put its next one in."""
         self._time, index = self._heap[0]
         turn.count += 1
-        heapreplace(self._heap, ((turn.phase + turn.count) / turn.weight, index))
+        heapreplace(self._heap, ((turn.phase + turn.count) / turn.share, index))
 
     def _pick_earliest_untried(self, tried: Collection[Backend]) -> Backend | None:
         heap = self._heap
@@ -133,5 +133,5 @@ class WeightedRoundRobin:
     def _owed(self) -> dict[Backend, float]:
         """Turns each backend has a right to and has not had yet."""
         if self._heap:
-            return {turn.backend: 0.5 + (self._time - turn.deadline) * turn.weight for turn in self._turns}
+            return {turn.backend: 0.5 + (self._time - turn.deadline) * turn.share for turn in self._turns}
         return {turn.backend: turn.current / self._total for turn in self._turns}

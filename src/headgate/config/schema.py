@@ -247,8 +247,8 @@ class Backend(Struct, frozen=True, kw_only=True):
     """ "http://host:port" (port 80 where none is given) or "unix:/run/app.sock". A name that does not resolve yet is
     looked up again while running."""
     weight: Annotated[int, Whole(0, 256)] = 1
-    """Its share against the others of the pool; "round_robin" and "random" give all the same and look only whether it
-    is 0. 0: sessions bound to it only, nothing new."""
+    """Its share against the others of the pool, exactly so over time where a strategy promises shares
+    (docs/strategies.md says which do). 0: sessions bound to it only, nothing new."""
     priority: Annotated[int, Whole(0, HIGHEST_PRIORITY)] = 0
     """Which backends come first: those of 0, and higher ones stand by. A level bears 40 % more than its part; what it
     cannot bear any more the next takes, in proportion to what is missing. 0: without a reason all are equal."""

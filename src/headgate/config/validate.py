@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 
-from headgate.balancing import registry
+from headgate.balancing import options, registry
 from headgate.config.addresses import Bind
 from headgate.config.environment import expand_tree
 from headgate.config.problems import Key, Problems, did_you_mean
@@ -17,7 +17,6 @@ from headgate.config.schema import FALLBACK_BODY_LIMIT, HTTP_CHECK_KEYS, Config,
 from headgate.config.values import format_duration, format_size, quoted
 from headgate.config.walk import INVALID, Walker
 
-_NOT_YET = ("ring_hash", "maglev", "bounded_hash", "random_subset")
 # 16 characters are 64 bits even in hexadecimal: nobody guesses that over a network.
 _SECRET_LENGTH = 16
 
@@ -141,11 +140,8 @@ class _Checks:
         if self._problems.touches(key):
             return
         if strategy.name in registry.BUILT_IN:
-            for option in strategy.options:
-                self._problems.add((*key, option), f"{quoted(strategy.name)} has no such option")
-            return
-        if strategy.name in _NOT_YET:
-            self._problems.add(key, f"strategy {quoted(strategy.name)} is not supported in this version")
+            for option, text in options.mistakes(strategy.name, strategy.options):
+                self._problems.add((*key, option) if option else key, text)
             return
         if ":" in strategy.name:
             module, _, name = strategy.name.partition(":")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
 from random import Random
 
-from headgate.balancing.base import Backend, Context, Strategy
+from headgate.balancing.base import Backend, Context, Options, Strategy
 from headgate.balancing.registry import build
 
 
@@ -31,16 +31,26 @@ class FakeBackend:
 
 
 class FakeRequest:
-    method, path, host, client, idempotent = "GET", b"/", b"example.org", "192.0.2.1", True
+    method, host, idempotent = "GET", b"example.org", True
 
-    def __init__(self, client: int = 1) -> None:
+    def __init__(
+        self,
+        client: int = 1,
+        path: bytes = b"/",
+        headers: Mapping[str, bytes] | None = None,
+        cookies: Mapping[str, bytes] | None = None,
+    ) -> None:
         self.client_bytes = bytes(10) + b"\xff\xff" + client.to_bytes(4, "big")
+        self.client = ".".join(str(part) for part in client.to_bytes(4, "big"))
+        self.path = path
+        self._headers = headers or {}
+        self._cookies = cookies or {}
 
     def header(self, name: str) -> bytes | None:
-        return None
+        return self._headers.get(name)
 
     def cookie(self, name: str) -> bytes | None:
-        return None
+        return self._cookies.get(name)
 
 
 class FakeOutcome:
@@ -60,8 +70,12 @@ def context(seed: int = 1) -> Context:
     return Context(Random(seed), lambda: 0.0, hash64)
 
 
-def make(name: str, backends: Sequence[Backend] = (), seed: int = 1) -> Strategy:
-    strategy = build(name, context(seed))
+# What must be given; one balancer has all backends in its subset.
+REQUIRED: dict[str, Options] = {"random_subset": {"balancer": 0, "balancers": 1}}
+
+
+def make(name: str, backends: Sequence[Backend] = (), seed: int = 1, **options: object) -> Strategy:
+    strategy = build(name, context(seed), {**REQUIRED.get(name, {}), **options})
     strategy.update(backends)
     return strategy
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headgate.balancing.base import Backend
-from headgate.balancing.ip_hash import PLACES, IpHash
+from headgate.balancing.ip_hash import IpHash
 
 from .fakes import REQUEST, FakeBackend, FakeRequest, context, make, several
 
@@ -74,15 +74,6 @@ def test_history_and_order_play_no_part(weights: tuple[int, ...]) -> None:
 def test_only_names_count_so_a_restart_changes_nothing() -> None:
     first, second = several(6), several(6)
     assert [home.name for home in homes(first) if home] == [home.name for home in homes(second) if home]
-
-
-def test_those_that_are_away_are_forgotten_in_the_end() -> None:
-    first, second = several(20), several(30)[20:]
-    strategy = make("ip_hash", first)
-    strategy.update(second)  # as many away as here, or more: places are given up
-    assert {strategy.pick(client, ()) for client in CLIENTS} == set(second)
-    places = [value for circle in vars(strategy)["_all_circles"] for value in circle.places]
-    assert len(places) == 10 * PLACES + 1
 
 
 @pytest.mark.parametrize("weights", [(1,), (17, 1)])

@@ -9,8 +9,20 @@ def test_each_in_turn() -> None:
     assert picks(make("round_robin", several(3)), 7) == "a b c a b c a"
 
 
-def test_weights_are_not_looked_at() -> None:
-    assert picks(make("round_robin", several(3, (5, 1, 1))), 6) == "a b c a b c"
+def test_weights_are_kept_smoothly() -> None:
+    assert picks(make("round_robin", several(3, (5, 1, 1))), 7) == "a a b a c a a"
+
+
+def test_a_slow_start_gives_fewer_turns_and_then_all_are_equal_again() -> None:
+    *_, c = backends = several(3)
+    strategy = make("round_robin", backends)
+    assert picks(strategy, 3) == "a b c"
+    c.share_of_weight = 0.25
+    strategy.update(backends)
+    assert picks(strategy, 9).split().count("c") == 1
+    c.share_of_weight = 1.0
+    strategy.update(backends)
+    assert sorted(picks(strategy, 3).split()) == ["a", "b", "c"]
 
 
 def test_tried_ones_are_passed_over() -> None:

@@ -1,0 +1,391 @@
+"""Lookup tables of the strategies that hash, built from names and shares alone: all processes build the same.
+
+`Circle`: every backend has the same number of places on a circle of 2**64, drawn from its name (xoroshiro128++, seeded with the keyed hash). A key
+goes to the backend with the smallest (distance clockwise to its nearest place) / share. Distances to random places are
+nearly exponentially distributed, and the smallest of exponential variables is won in proportion to the rates, so keys
+spread by share, with a deviation of 1/sqrt(places). It is a race each backend runs alone (weighted rendezvous hashing
+with few random numbers): when one leaves only its own keys move, when a share grows keys only move towards it, and
+nothing depends on the others, on order or on history. Fractions are as good as whole numbers.
+
+Looked up is only what is near: backends stand on one circle for each power of two of their weight, and on each the walk
+clockwise ends as soon as nothing further on can win, which is soon, since shares there hardly differ. Shares are set
+without putting anything in order again; a share of 0 is a backend that is away. Places are found by
+their leading bits (they are evenly spread), so a lookup is O(1) for each circle in use, whatever n.
+"""
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from libc.math cimport frexp
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc
+
+from headgate.engine.hashing cimport hash64_bytes, random_next
+
+cdef enum:
+    NONE = 0xFFFFFFFF
+    MOST_PLACES = 1 << 28
+    MOST_TABLE = 1 << 24
+
+
+cdef struct Place:
+    uint64_t at
+    uint32_t owner
+
+
+cdef struct Ring:
+    int power               # weights of its backends are in [2**(power-1), 2**power)
+    double most             # the highest share among them
+    uint32_t count
+    int shift               # place >> shift is its bucket
+    Place *places           # sorted
+    uint32_t *starts        # by bucket: index of its first place, or of the next after it
+
+
+cdef int _sort(Ring *ring, Place *places, uint32_t count) except -1:
+    """Takes `count` places into `ring`, sorted: spread by leading bits, then put right within each bucket."""
+    cdef int bits = 1
+    cdef uint32_t i, j, bucket, buckets
+    cdef Place place
+    while bits < 28 and (<uint32_t>1 << bits) < count:
+        bits += 1
+    buckets = <uint32_t>1 << bits
+    ring.count = count
+    ring.shift = 64 - bits
+    ring.places = <Place *>malloc(count * sizeof(Place))
+    ring.starts = <uint32_t *>calloc(buckets + 1, sizeof(uint32_t))
+    if ring.places == NULL or ring.starts == NULL:
+        raise MemoryError
+    for i in range(count):
+        ring.starts[(places[i].at >> ring.shift) + 1] += 1
+    for i in range(buckets):
+        ring.starts[i + 1] += ring.starts[i]
+    for i in range(count):
+        bucket = <uint32_t>(places[i].at >> ring.shift)
+        ring.places[ring.starts[bucket]] = places[i]
+        ring.starts[bucket] += 1        # ends as the start of the next one
+    for i in range(buckets, 0, -1):
+        ring.starts[i] = ring.starts[i - 1]
+    ring.starts[0] = 0
+    for i in range(1, count):
+        place = ring.places[i]
+        j = i
+        while j > 0 and (ring.places[j - 1].at > place.at
+                         or (ring.places[j - 1].at == place.at and ring.places[j - 1].owner > place.owner)):
+            ring.places[j] = ring.places[j - 1]
+            j -= 1
+        ring.places[j] = place
+    return 0
+
+
+cdef class Circle:
+    """Backends at places on a circle; a key goes to the one nearest clockwise, per share.
+
+    names: what each is drawn from. weights: above 0, its share until `set_shares`; decides who stands with whom, which
+    has to do with speed and nothing else. places: for each backend. ValueError where these do not fit.
+    """
+    cdef Ring *rings
+    cdef int ring_count
+    cdef double *shares
+    cdef int *ring_of
+    cdef uint8_t *passed
+    cdef uint32_t backends
+
+    def __cinit__(self, names, weights, int places=512):
+        cdef Py_ssize_t n = len(names)
+        cdef Py_ssize_t i
+        cdef int power, lowest, highest
+        cdef uint32_t used, j
+        cdef double share
+        cdef bytes name
+        cdef Place *all_places = NULL
+        cdef Place *at
+        cdef Ring *ring
+        cdef uint64_t[2] state
+        cdef int *powers = NULL
+        if len(weights) != n:
+            raise ValueError("as many weights as names, please")
+        if places < 1 or n * places > MOST_PLACES:
+            raise ValueError(f"{n} backends with {places} places each do not fit on a circle")
+        self.backends = <uint32_t>n
+        if n == 0:
+            return
+        self.shares = <double *>malloc(n * sizeof(double))
+        self.passed = <uint8_t *>calloc(n, 1)
+        self.ring_of = <int *>malloc(n * sizeof(int))
+        powers = <int *>malloc(n * sizeof(int))
+        all_places = <Place *>malloc(n * places * sizeof(Place))
+        try:
+            if self.shares == NULL or self.passed == NULL or self.ring_of == NULL or powers == NULL or all_places == NULL:
+                raise MemoryError
+            lowest = 0
+            highest = 0
+            for i in range(n):
+                share = weights[i]
+                if not 1e-9 < share < 1e9:
+                    raise ValueError(f"a weight is a number above 0, not {share!r}")
+                self.shares[i] = share
+                frexp(share, &powers[i])
+                lowest = powers[i] if i == 0 else min(lowest, powers[i])
+                highest = powers[i] if i == 0 else max(highest, powers[i])
+            self.rings = <Ring *>calloc(highest - lowest + 1, sizeof(Ring))
+            if self.rings == NULL:
+                raise MemoryError
+            for power in range(highest, lowest - 1, -1):    # where most is to be had, first: it ends the others' walks
+                used = 0
+                ring = &self.rings[self.ring_count]
+                for i in range(n):
+                    if powers[i] != power:
+                        continue
+                    name = names[i]
+                    ring.most = max(ring.most, self.shares[i])
+                    self.ring_of[i] = self.ring_count
+                    state[0] = hash64_bytes(PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name), 0)
+                    state[1] = hash64_bytes(PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name), 1) | 1     # never all zero
+                    for j in range(<uint32_t>places):
+                        at = &all_places[used]
+                        at.at = random_next(state)
+                        at.owner = <uint32_t>i
+                        used += 1
+                if used:
+                    ring.power = power
+                    self.ring_count += 1
+                    _sort(ring, all_places, used)
+        finally:
+            free(powers)
+            free(all_places)
+
+    def __dealloc__(self):
+        cdef int i
+        if self.rings != NULL:
+            for i in range(self.ring_count):
+                free(self.rings[i].places)
+                free(self.rings[i].starts)
+            free(self.rings)
+        free(self.shares)
+        free(self.passed)
+        free(self.ring_of)
+
+    def set_shares(self, shares):
+        """Other shares from now on; 0 = as if it were not there. ValueError where they do not fit."""
+        cdef Py_ssize_t i
+        cdef int r
+        cdef double share
+        if len(shares) != self.backends:
+            raise ValueError(f"{self.backends} shares, please, not {len(shares)}")
+        for i in range(self.backends):
+            share = shares[i]
+            if not (share == 0.0 or 1e-9 < share < 1e9):
+                raise ValueError(f"a share is a number from 0 up, not {share!r}")
+        for r in range(self.ring_count):
+            self.rings[r].most = 0.0
+        for i in range(self.backends):
+            self.shares[i] = shares[i]
+            r = self.ring_of[i]
+            self.rings[r].most = max(self.rings[r].most, self.shares[i])
+
+    cdef uint32_t _find(self, uint64_t key) noexcept nogil:
+        """The nearest per share of those not passed over."""
+        cdef Ring *ring
+        cdef Place *place
+        cdef uint32_t i, step
+        cdef uint32_t best = NONE
+        cdef double nearest = 1e300
+        cdef double distance, bound
+        cdef int r
+        for r in range(self.ring_count):
+            ring = &self.rings[r]
+            if ring.most == 0.0:
+                continue
+            bound = nearest * ring.most
+            i = ring.starts[key >> ring.shift]
+            while i < ring.count and ring.places[i].at < key:
+                i += 1
+            for step in range(ring.count):
+                if i >= ring.count:
+                    i = 0
+                place = &ring.places[i]
+                distance = <double>(place.at - key)         # modulo 2**64, so the way round the end is right too
+                if distance >= bound and best != NONE:
+                    break
+                if not self.passed[place.owner] and self.shares[place.owner] > 0.0:
+                    distance /= self.shares[place.owner]
+                    if distance < nearest:
+                        nearest = distance
+                        bound = nearest * ring.most
+                        best = place.owner
+                i += 1
+        return best
+
+    def find(self, uint64_t key):
+        """Index of the backend that has this 64-bit hash; -1 in an empty circle."""
+        cdef uint32_t found = self._find(key)
+        return -1 if found == NONE else <int>found
+
+    def find_other(self, uint64_t key, passed_over):
+        """The same as if those indices were not there; -1 when none is left."""
+        cdef uint32_t found
+        cdef uint32_t index
+        cdef list indices = list(passed_over)
+        for index in indices:
+            if index >= self.backends:
+                raise IndexError(f"there is no backend {index}")
+        for index in indices:
+            self.passed[index] = 1
+        found = self._find(key)
+        for index in indices:
+            self.passed[index] = 0
+        return -1 if found == NONE else <int>found
+
+    def __len__(self):
+        cdef int i
+        cdef Py_ssize_t total = 0
+        for i in range(self.ring_count):
+            total += self.rings[i].count
+        return total
+
+
+cdef class Continuum:
+    """nginx's and Cache::Memcached::Fast's ketama: points of 32 bits, the first at or after a key's has it.
+
+    points: (point, index of the backend), sorted by point, no point twice.
+    """
+    cdef uint32_t *points
+    cdef uint32_t *owners
+    cdef uint32_t count
+
+    def __cinit__(self, points):
+        cdef Py_ssize_t i
+        cdef Py_ssize_t n = len(points)
+        if n == 0:
+            return
+        if n > MOST_PLACES:
+            raise ValueError(f"{n} points are too many")
+        self.points = <uint32_t *>malloc(n * sizeof(uint32_t))
+        self.owners = <uint32_t *>malloc(n * sizeof(uint32_t))
+        if self.points == NULL or self.owners == NULL:
+            raise MemoryError
+        self.count = <uint32_t>n
+        for i in range(n):
+            self.points[i], self.owners[i] = points[i]
+
+    def __dealloc__(self):
+        free(self.points)
+        free(self.owners)
+
+    cdef uint32_t _first(self, uint32_t key) noexcept nogil:
+        cdef uint32_t low = 0
+        cdef uint32_t high = self.count
+        cdef uint32_t middle
+        while low < high:
+            middle = (low + high) >> 1
+            if self.points[middle] < key:
+                low = middle + 1
+            else:
+                high = middle
+        return low if low < self.count else 0
+
+    def find(self, uint32_t key):
+        """Index of the backend that has this 32-bit hash; -1 without points."""
+        return -1 if self.count == 0 else <int>self.owners[self._first(key)]
+
+    def find_other(self, uint32_t key, passed_over):
+        """The next one clockwise that is not among those indices; -1 when none is left."""
+        cdef uint32_t step, i
+        cdef set passed = set(passed_over)
+        if self.count:
+            i = self._first(key)
+            for step in range(self.count):
+                if self.owners[i] not in passed:
+                    return <int>self.owners[i]
+                i = i + 1 if i + 1 < self.count else 0
+        return -1
+
+    def __len__(self):
+        return self.count
+
+
+cdef class Maglev:
+    """A table of `size` entries, shared out in turns by preference (D. Eisenbud et al., "Maglev", NSDI 2016, 3.4).
+
+    The k-th preference of a backend is (offset + k * skip) mod size, both drawn from its name. In turns, in the order
+    of `names`, each takes the next entry it prefers that is free. One with a lower share sits turns out, as in Envoy:
+    in round r it takes part once r * share has reached its next mark, and marks are the highest share apart.
+
+    size: a prime, larger than the number of backends (not checked here: `headgate.balancing.options` does).
+    """
+    cdef uint32_t *table
+    cdef uint32_t size
+
+    def __cinit__(self, names, shares, uint32_t size):
+        cdef Py_ssize_t n = len(names)
+        cdef Py_ssize_t i
+        cdef uint32_t filled, entry
+        cdef double most = 0.0
+        cdef double turn = 0.0
+        cdef double *share = NULL
+        cdef double *mark = NULL
+        cdef uint32_t *next_entry = NULL
+        cdef uint32_t *skip = NULL
+        cdef uint64_t *taken = NULL     # a bit for each entry: most looks find it taken, and bits fit in the first cache
+        cdef bytes name
+        if len(shares) != n:
+            raise ValueError("as many shares as names, please")
+        if n == 0:
+            return
+        if not n < size <= MOST_TABLE:
+            raise ValueError(f"a table for {n} backends has more entries than that, and at most {<int>MOST_TABLE}, not {size}")
+        share = <double *>malloc(n * sizeof(double))
+        mark = <double *>malloc(n * sizeof(double))
+        next_entry = <uint32_t *>malloc(n * sizeof(uint32_t))
+        skip = <uint32_t *>malloc(n * sizeof(uint32_t))
+        taken = <uint64_t *>calloc(size // 64 + 1, sizeof(uint64_t))
+        self.table = <uint32_t *>malloc(size * sizeof(uint32_t))
+        try:
+            if taken == NULL or share == NULL or mark == NULL or next_entry == NULL or skip == NULL or self.table == NULL:
+                raise MemoryError
+            for i in range(n):
+                share[i] = shares[i]
+                if not 1e-9 < share[i] < 1e9:
+                    raise ValueError(f"a share is a number above 0, not {share[i]!r}")
+                most = max(most, share[i])
+            for i in range(n):
+                name = names[i]
+                next_entry[i] = <uint32_t>(hash64_bytes(PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name), 0) % size)
+                skip[i] = <uint32_t>(hash64_bytes(PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name), 1) % (size - 1)) + 1
+                mark[i] = most
+            filled = 0
+            while filled < size:
+                turn += 1.0
+                for i in range(n):
+                    if turn * share[i] < mark[i]:
+                        continue
+                    mark[i] += most
+                    entry = next_entry[i]
+                    while taken[entry >> 6] >> (entry & 63) & 1:
+                        entry += skip[i]
+                        if entry >= size:
+                            entry -= size
+                    taken[entry >> 6] |= <uint64_t>1 << (entry & 63)
+                    self.table[entry] = <uint32_t>i
+                    entry += skip[i]
+                    next_entry[i] = entry - size if entry >= size else entry
+                    filled += 1
+                    if filled == size:
+                        break
+            self.size = size
+        finally:
+            free(taken)
+            free(share)
+            free(mark)
+            free(next_entry)
+            free(skip)
+
+    def __dealloc__(self):
+        free(self.table)
+
+    def find(self, uint64_t key):
+        """Index of the backend that has this 64-bit hash; -1 in an empty table."""
+        return -1 if self.size == 0 else <int>self.table[key % self.size]
+
+    def entries(self):
+        """The whole table: an index for each entry."""
+        cdef uint32_t i
+        return [self.table[i] for i in range(self.size)]
