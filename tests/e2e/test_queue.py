@@ -1,4 +1,4 @@
-"""Limits over several workers: never exceeded, nothing lost, first come first served, and nothing lost with a worker."""
+"""Limits over several workers: never exceeded, nothing lost, first come first served; a dead worker keeps nothing."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -275,11 +276,15 @@ def owners(headgate: Headgate, clients: list[Client]) -> list[int]:
     return [found.get(inode, 0) for inode in wanted]
 
 
+def accepted(headgate: Headgate, clients: list[Client]) -> bool:
+    return 0 not in owners(headgate, clients)
+
+
 def spread(headgate: Headgate, count: int) -> tuple[list[Client], list[int]]:
     """So many clients, accepted by more than one worker; and whose they are."""
     while True:
         clients = [headgate.client() for _ in range(count)]
-        eventually(lambda: 0 not in owners(headgate, clients), "all to be accepted")
+        eventually(partial(accepted, headgate, clients), "all to be accepted")
         mine = owners(headgate, clients)
         if len(set(mine)) > 1:
             return clients, mine

@@ -77,9 +77,9 @@ class Stage:
         """What the worker would have told the supervisor."""
         self._log_path = directory / "access.log"
         self._log = AccessLog("json", str(self._log_path))
-        self._slots = {name: slot for slot, name in enumerate(ports)}
+        self.slots = {name: slot for slot, name in enumerate(ports)}
         self.segment = Segment.create(1, backends=8, pools=2)
-        for slot in self._slots.values():
+        for slot in self.slots.values():
             self.segment.set_backend(slot, flags=ROUTABLE, weight=1)
         self.engine = Engine(self.segment, 0)
         self.engine.access_log = self._log
@@ -89,7 +89,9 @@ class Stage:
         self.address = self._listen(config)
 
     def _pool_table(self, limits: Mapping[str, Mapping[str, int]] | None) -> dict[str, object]:
-        backends = [{"url": port.url, "name": name, **(limits or {}).get(name, {})} for name, port in self._ports.items()]
+        backends = [
+            {"url": port.url, "name": name, **(limits or {}).get(name, {})} for name, port in self._ports.items()
+        ]
         return {"backends": backends, **self._table}
 
     def _make_pool(self, config: Config) -> WorkerPool:
@@ -110,7 +112,7 @@ class Stage:
     def _apply(self, pool: WorkerPool, config: Config, strategy: Strategy | None) -> None:
         pool_config = config.pools["web"]
         members = [
-            Member(backend, self._slots[backend.name], [pack_address(AF_INET, self._ports[backend.name].address)])
+            Member(backend, self.slots[backend.name], [pack_address(AF_INET, self._ports[backend.name].address)])
             for backend in pool_config.backends
         ]
         pool.apply(pool_config, members, strategy, b"a secret that is long enough")
@@ -179,7 +181,7 @@ class Stage:
 
     def totals(self, backend: str) -> BackendTotals:
         """The counters of one backend."""
-        return self.segment.backend_totals(self._slots[backend])
+        return self.segment.backend_totals(self.slots[backend])
 
     @property
     def queue(self) -> PoolTotals:
@@ -188,7 +190,7 @@ class Stage:
 
     def places(self, backend: str) -> tuple[int, int]:
         """(requests, connections) that hold a place at this backend, of those it limits."""
-        return self.segment.places(self._slots[backend])
+        return self.segment.places(self.slots[backend])
 
     @property
     def worker(self) -> Totals:
@@ -201,7 +203,7 @@ class Stage:
 
     def set_state(self, backend: str, flags: int) -> None:
         """What the supervisor would write into the segment."""
-        self.segment.set_backend(self._slots[backend], flags=flags)
+        self.segment.set_backend(self.slots[backend], flags=flags)
         self.segment.bump_generation()
         self.settle()
 

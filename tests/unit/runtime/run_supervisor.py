@@ -16,9 +16,7 @@ FAKE = Path(__file__).with_name("fake_worker.py")
 def main() -> int:
     real = processes.worker_command
 
-    def command(
-        worker: int, control: int, segment: int, app_dir: str | None, wakes: Sequence[int] = ()
-    ) -> list[str]:
+    def command(worker: int, control: int, segment: int, app_dir: str | None, wakes: Sequence[int] = ()) -> list[str]:
         words = real(worker, control, segment, app_dir, wakes)
         return [words[0], str(FAKE), *words[3:]]
 
