@@ -36,7 +36,7 @@ class Limiter(Protocol):
     @property
     def limit(self) -> float: ...
     def update(self, seconds: float, in_flight: int) -> float:
-        """A window is over: the mean time to the first byte in it, and the most attempts in flight. Returns the new limit."""
+        """A window is over: the mean time to the first byte, and the most attempts in flight. Returns the limit."""
 
 class Route:
     """Where a matched request goes."""
