@@ -174,7 +174,7 @@ def build(
         backends=rows,
         pools=[_pool(segment, name, members, slots.get(name), name in in_panic) for name, members in by_pool.items()],
         totals=_totals(segment),
-        workers=segment.workers,
+        workers=segment.used,
         generation=segment.generation,
         version=version,
     )

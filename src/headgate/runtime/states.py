@@ -146,6 +146,12 @@ class States:
         )
         self._announce()
 
+    def recall(self, record: BackendRecord) -> None:
+        """The segment has this backend's state from the process before: what is so already is not written anew."""
+        flags, weight, reason, _ = self._segment.backend_state(record.slot)
+        record.ramp = self._segment.backend_ramp(record.slot)
+        record.written = (flags, weight, reason, record.ramp)
+
     def withdraw(self, record: BackendRecord) -> None:
         """The backend is gone: no worker may pick it from now on. Its counters stay until the slot is used again."""
         record.written = None
