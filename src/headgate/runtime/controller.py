@@ -275,8 +275,9 @@ class Controller:
         request in flight ends as one whose connection was reset, which goes elsewhere where that is safe. None: never.
         Once more sets another deadline.
         """
+        deadline_s = checked_deadline(deadline_s)
         record = self.backend(pool, backend)
-        self._fleet.drain(record, checked_deadline(deadline_s))
+        self._fleet.drain(record, deadline_s)
         until = None if deadline_s is None else self._wall() + deadline_s
         self._remember(overrides.with_state(self._changes, record.pool, record.config, "draining", until))
 
