@@ -93,7 +93,8 @@ def test_backups_serve_when_the_first_level_is_gone_and_stand_by_when_it_is_back
 def test_a_backend_that_asks_for_less_gets_less_and_is_not_ejected(make_backend: MakeBackend, balance: Balance) -> None:
     busy = make_backend(answers("503 Service Unavailable", ("Retry-After", "30")), "busy")
     free = make_backend(name="free")
-    headgate = balance(busy, free, health=TCP, breaker=OPENS_AT_TWO)
+    # Every second request is a retry: more than the budget is meant for.
+    headgate = balance(busy, free, health=TCP, breaker=OPENS_AT_TWO, retry={"reserve": 10_000})
     assert set(headgate.names(20)) == {"free"}, "each was tried elsewhere"
     eventually(lambda: headgate.backend(busy.url)["part"] == 0.1, "it to get less")
     row = headgate.backend(busy.url)

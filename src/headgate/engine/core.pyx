@@ -248,13 +248,6 @@ cdef class Engine(Context):
             (<Periodic>self._deadline).start()
         self.progress()
 
-    def _close_idle(self) -> None:
-        cdef uint32_t slot
-        self.closing_idle = True
-        for slot in range(self._slot_capacity):
-            if self._handlers[slot] != NULL and isinstance(<object>self._handlers[slot], ClientConnection):
-                (<ClientConnection><object>self._handlers[slot]).close_if_idle()
-
     def cut_off_backend(self, Backend backend) -> None:
         """Close every connection to `backend`, kept or in use (the deadline of its drain has passed).
 
@@ -276,6 +269,13 @@ cdef class Engine(Context):
                 connection._fail(KIND_CONNECT_FAILED if connection.state == UP_CONNECTING else KIND_RESET)
             else:
                 connection._fail(KIND_HEDGE_LOST)   # a hedge: the other attempt goes on alone
+
+    def _close_idle(self) -> None:
+        cdef uint32_t slot
+        self.closing_idle = True
+        for slot in range(self._slot_capacity):
+            if self._handlers[slot] != NULL and isinstance(<object>self._handlers[slot], ClientConnection):
+                (<ClientConnection><object>self._handlers[slot]).close_if_idle()
 
     def _cut_off(self) -> None:
         cdef uint32_t slot

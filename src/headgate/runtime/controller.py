@@ -87,6 +87,7 @@ class Controller:
         self._loop = loop
         self._segment = segment
         self._secret = secret
+        self._wall = wall
         self._file = config
         self._config = config
         self._changes = changes
@@ -277,7 +278,8 @@ class Controller:
         deadline_s = checked_deadline(deadline_s)
         record = self.backend(pool, backend)
         self._fleet.drain(record, deadline_s)
-        self._remember(overrides.with_state(self._changes, record.pool, record.config, "draining"))
+        until = None if deadline_s is None else self._wall() + deadline_s
+        self._remember(overrides.with_state(self._changes, record.pool, record.config, "draining", until))
 
     def enable_backend(self, pool: str, backend: str) -> None:
         """Back from `drain_backend` or `disable_backend`."""
@@ -352,6 +354,13 @@ class Controller:
             answers, self._rehearsing = self._rehearsing, {}
         return list(dict.fromkeys(answer for answer in answers.values() if answer))
 
+    def _restore(self, record: BackendRecord, change: overrides.StateChange) -> None:
+        """What was wanted of it before is still wanted."""
+        if change.state == "disabled":
+            self._fleet.disable(record)
+        elif not record.draining:  # else its deadline runs already
+            self._fleet.drain(record, None if change.until is None else max(0.0, change.until - self._wall()))
+
     def _change(self, config: Config, changes: Changes) -> None:
         """Something was changed at run time."""
         self._apply(config)
@@ -362,11 +371,7 @@ class Controller:
         self._file = file
         for pool, changed in become.changes.pools.items():
             for name, change in changed.states.items():
-                record = self._fleet.records[pool, name]
-                if change.state == "disabled":
-                    self._fleet.disable(record)
-                elif not record.draining:  # one that drains already has its deadline
-                    self._fleet.drain(record, None)
+                self._restore(self._fleet.records[pool, name], change)
         self._remember(become.changes)
 
     def _remember(self, changes: Changes) -> None:

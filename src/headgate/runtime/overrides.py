@@ -41,6 +41,8 @@ class StateChange(msgspec.Struct, frozen=True):
 
     state: AdminState
     url: str
+    until: float | None = None
+    """When a drain ends bound sessions, too (seconds since 1970)."""
 
 
 class StrategyChange(msgspec.Struct, frozen=True):
@@ -269,13 +271,15 @@ def with_weight(changes: Changes, file: Config, pool: str, name: str, weight: in
     return _in_pool(changes, pool, change)
 
 
-def with_state(changes: Changes, pool: str, backend: Backend, state: AdminState | None) -> Changes:
-    """A backend was drained or disabled at run time; None: enabled again."""
+def with_state(
+    changes: Changes, pool: str, backend: Backend, state: AdminState | None, until: float | None = None
+) -> Changes:
+    """A backend was drained (to the end `until`, seconds since 1970) or disabled at run time; None: enabled again."""
 
     def change(old: PoolChanges) -> PoolChanges:
         states = {name: set_ for name, set_ in old.states.items() if name != backend.name}
         if state is not None:
-            states[backend.name] = StateChange(state, backend.url.text)
+            states[backend.name] = StateChange(state, backend.url.text, until)
         return msgspec.structs.replace(old, states=states)
 
     return _in_pool(changes, pool, change)

@@ -36,11 +36,11 @@ class Ramps:
             warmth.went(record.slot)
             return
         self._serving.add(record.slot)
-        record.ramp = _NONE
         if starting:
-            warmth.was_there(record.slot)
-        elif warmth.came(record.slot, self._now(), window_s):
-            record.ramp = (int(self._now() * 1000), int(window_s * 1000))
+            warmth.was_there(record.slot)  # and a ramp that the process before gave it goes on
+            return
+        slowly = warmth.came(record.slot, self._now(), window_s)
+        record.ramp = (int(self._now() * 1000), int(window_s * 1000)) if slowly else _NONE
 
     def penalize(self, record: BackendRecord, for_s: float, window_s: float) -> bool:
         """It asked for less for so long. False: it is not in use, or has asked for as much already."""

@@ -149,7 +149,7 @@ class States:
     def recall(self, record: BackendRecord) -> None:
         """The segment has this backend's state from the process before: what is so already is not written anew."""
         flags, weight, reason, _ = self._segment.backend_state(record.slot)
-        # A slow start that the process before began goes on: the segment has it until something else is written.
+        record.ramp = self._segment.backend_ramp(record.slot)
         record.written = (flags, weight, reason, record.ramp)
 
     def withdraw(self, record: BackendRecord) -> None:
