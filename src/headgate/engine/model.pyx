@@ -136,7 +136,7 @@ cdef class Pool:
         self.latency = segment.pool_latency(worker, self.slot)
         self.first_byte_latency = segment.pool_first_byte(worker, self.slot)
         self.recent.source = self.first_byte_latency
-        budget_configure(&self.budget, self.budget_ratio, self.budget_reserve, segment.workers)
+        budget_configure(&self.budget, self.budget_ratio, self.budget_reserve, segment.used_workers())
         if self.hedges and self.hedge_s > 0:
             self.hedge_timer = reactor.queue(self.hedge_s)
         self.bound = True
