@@ -240,6 +240,11 @@ class Load:
         """Requests answered so far."""
         return int.from_bytes(self._shared[8:16], "little")
 
+    @property
+    def running(self) -> bool:
+        """Asking, and not told to stop."""
+        return self.pid != 0 and not self._shared[0]
+
     def stop(self) -> Result:
         """No new requests; those under way end. What happened."""
         self._shared[0] = 1

@@ -83,7 +83,7 @@ class World:
             self._process = subprocess.Popen(
                 argv, stdin=subprocess.DEVNULL, stdout=log if stdout is None else stdout, stderr=errors
             )
-        eventually(self._answers, "the balancer to answer")
+        eventually(self._answers, "the balancer to answer", 3 * PATIENCE_S)
 
     def _answers(self) -> bool:
         assert self.running, self.errors
@@ -106,7 +106,11 @@ class World:
 
     def run(self, seconds: float, long: float | None = None) -> float:
         """Let things go on for that time (in long form for `long`, five times as long when not given). The time now."""
+        before = [load.count for load in self._loads]
         time.sleep(seconds if not self.long else long if long is not None else 5 * seconds)
+        # Time says little on a busy machine: each load that runs gets at least a few answers in it.
+        waiting = [(load, count + 20) for load, count in zip(self._loads, before, strict=True) if load.running]
+        eventually(lambda: all(load.count >= count for load, count in waiting), "the clients to be answered")
         return time.monotonic()
 
     # -- looking
@@ -170,6 +174,10 @@ class World:
     def descriptors(self) -> int:
         """Descriptors that the worker holds."""
         return memory.open_descriptors(self.worker)
+
+    def idle(self) -> int:
+        """Connections to backends that are kept for the next request."""
+        return sum(backend["idleConnections"] for backend in self.status()["backends"])
 
     def processor_s(self) -> float:
         """Seconds of processor time the worker has used."""

@@ -20,7 +20,7 @@ from ..world import GET, World, awaited
 
 @row(23)
 def descriptors_run_out(world: World) -> None:
-    """nofile=128: no crash, no busy loop (CPU < 20 %), accepting resumes as descriptors return, few lines in the log."""
+    """nofile=128: no crash, no busy loop (CPU < 20 %), accepting resumes as descriptors return, few log lines."""
     world.backends(3)
     prlimit = network.tool("prlimit") or "prlimit"
     world.headgate(prefix=[prlimit, "--nofile=128:128"])
