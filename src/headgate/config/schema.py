@@ -64,12 +64,38 @@ class AccessLog(Struct, frozen=True, kw_only=True):
     """A file, or "-" for standard output, where containers and systemd expect it."""
 
 
+class Rollback(Struct, frozen=True, kw_only=True):
+    """A reload takes itself back when requests begin to fail. `rollback = {}` turns it on with the defaults."""
+
+    errors: Annotated[float, Share()] = 0.1
+    """Share of answers with a status of 500 or more at which the old configuration comes back, if it was lower before
+    the reload. A tenth: far above what a healthy service shows, far below a broken one."""
+    within: Seconds = 10.0
+    """How long after a reload this is watched. What a mistake in a configuration breaks, it breaks at once."""
+    requests: Annotated[int, Whole(1, 10**6)] = 20
+    """So many answers are needed for a judgement. With fewer, two failures would be a tenth."""
+
+
 class Supervisor(Struct, frozen=True, kw_only=True):
     """The process that owns sockets, checks and workers."""
 
     drain: Seconds = 30.0
-    """How long requests in flight may take to finish after SIGTERM. 30 s is what Kubernetes and most deploy tools
-    wait before they kill."""
+    """How long requests in flight may take to finish after SIGTERM, `notice` included. 30 s is what Kubernetes and
+    most deploy tools wait before they kill."""
+    notice: SecondsOrOff = 1.0
+    """How long after SIGTERM clients may still come, where a listener has a `ready_path`: it says 503 at once, and
+    every answer says `Connection: close`. Without a `ready_path` nobody new is let in, and clients with an idle
+    connection have this time to be told. One second: enough for a balancer that looks every second, and short for who
+    waits."""
+    retire: SecondsOrOff = 3600.0
+    """How long a worker that was replaced (an upgrade) or is one too many may go on with what it has: downloads,
+    WebSockets. An hour: long enough for almost every download, and old versions do not pile up for ever."""
+    watchdog: SecondsOrOff = 5.0
+    """A worker that gives no sign of life for so long is killed and replaced. Five seconds: a strategy's import may
+    hold up a worker for two or three, and clients of one that hangs wait so long at most."""
+    rollback: Annotated[Rollback | None, FALSE_IS_NONE] = None
+    """Take a reload back by itself when requests begin to fail. Off: the reload that mends an outage may look like the
+    one that causes it."""
 
 
 class ListenerTimeouts(Struct, frozen=True, kw_only=True):
@@ -208,6 +234,10 @@ class Route(Struct, frozen=True, kw_only=True):
     """Instead of the listener's."""
 
 
+HIGHEST_PRIORITY = 15
+"""Each has a strategy of its own; more than a few levels are hardly ever wanted."""
+
+
 class Backend(Struct, frozen=True, kw_only=True):
     """A server. A plain string stands for a table with only a url."""
 
@@ -219,6 +249,9 @@ class Backend(Struct, frozen=True, kw_only=True):
     weight: Annotated[int, Whole(0, 256)] = 1
     """Its share against the others of the pool; "round_robin" and "random" give all the same and look only whether it
     is 0. 0: sessions bound to it only, nothing new."""
+    priority: Annotated[int, Whole(0, HIGHEST_PRIORITY)] = 0
+    """Which backends come first: those of 0, and higher ones stand by. A level bears 40 % more than its part; what it
+    cannot bear any more the next takes, in proportion to what is missing. 0: without a reason all are equal."""
     name: Annotated[str, Name()] = ""
     """How logs, the status page and sticky cookies call it; one name once in a pool. Not set: its url."""
 
@@ -498,7 +531,8 @@ class Pool(Struct, frozen=True, kw_only=True):
     """Backends that serve the same thing, and how one of them is picked."""
 
     backends: tuple[Backend, ...]
-    """The servers: URLs, or tables where one needs a weight or a name."""
+    """The servers: URLs, or tables where one needs a weight or a name. [] is a pool that answers 503 until backends are
+    added while it runs; `headgate check` warns of it."""
     strategy: Strategy = Strategy(name="round_robin")
     """How a backend is picked. Round robin: what everybody expects of a load balancer, and right for equal backends;
     "p2c" is better where requests or backends differ."""
@@ -514,6 +548,9 @@ class Pool(Struct, frozen=True, kw_only=True):
     panic: Annotated[float | None, Share(), FALSE_IS_NONE] = 0.5
     """When less than this share of the pool is routable, ejected backends are used again; false for never. Half: when
     most of a pool looks broken, the cause is rarely the backends, and the rest would not bear the load."""
+    slow_start: SecondsOrOff = 10.0
+    """How long a backend that came (back) gets a growing part of its weight, from a tenth on, while another has been
+    there for as long. 10 s: connections, caches and compilers of most applications are warm by then."""
     health: Health = Health()
     """The active check; false stands for type "none"."""
     breaker: Annotated[Breaker | None, FALSE_IS_NONE] = Breaker()
@@ -587,10 +624,9 @@ def _with_cookie_name(name: str, pool: Pool) -> Pool:
 NOT_YET: dict[type[Struct], tuple[str, ...]] = {
     Config: ("admin",),
     AccessLog: ("fields", "sample"),
-    Supervisor: ("upgrade_socket",),
     Listener: ("proxy_protocol", "tls"),
-    Backend: ("priority", "max_connections", "max_requests"),
-    Pool: ("slow_start", "queue", "limits", "tls"),
+    Backend: ("max_connections", "max_requests"),
+    Pool: ("queue", "limits", "tls"),
     PoolTimeouts: ("queue",),
 }
 """Keys that have a meaning and no implementation yet: an error, since nothing that is configured may be ignored."""

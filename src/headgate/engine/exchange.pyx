@@ -319,7 +319,7 @@ cdef class Exchange(ExchangeBase):
         self.status = <uint16_t>status
         self.response_begun = self.response_sent = True
         self.bytes_sent = len(body) if self.request.method != METHOD_HEAD else 0
-        self.keep = self.keep and self.request_done and not self.ctx.draining
+        self.keep = self.keep and self.request_done and not self.listener.closing
         self.down.send_local(status, "Cache-Control: no-store\r\n", "application/json", body, len(body), not self.keep)
         self._finish(KIND_OK)
 
@@ -636,7 +636,7 @@ cdef class Exchange(ExchangeBase):
         if self.attempt_first_byte < 0:
             self.attempt_first_byte = ctx.now - self.attempt_started
         if status == 429 or status == 503:
-            self.retry_after = self.asks_for_pause(head, self.backend)
+            self.retry_after = self.asks_for_pause(head)
         if self.hedge is not None:
             # One of two attempts: a good head is the answer, and with another the exchange waits for the first one's.
             if status >= 400 and self.pool.retry_status[status - 400]:
@@ -680,7 +680,7 @@ cdef class Exchange(ExchangeBase):
         if head.framing == FRAMING_CHUNKED or head.framing == FRAMING_CLOSE:
             self.to_framing = FRAMING_CHUNKED if self.request.minor_version == 1 else FRAMING_CLOSE
         # An answer that comes before the request is complete ends the upload: the connection cannot be used again.
-        self.keep = (self.request.flags & HEAD_KEEP_ALIVE) != 0 and self.request_done and not ctx.draining and self.to_framing != FRAMING_CLOSE
+        self.keep = (self.request.flags & HEAD_KEEP_ALIVE) != 0 and self.request_done and not self.listener.closing and self.to_framing != FRAMING_CLOSE
         answer.framing = self.to_framing
         answer.close = not self.keep
         if self.down.send_response(head, &answer) == SEND_BROKEN:
@@ -720,19 +720,12 @@ cdef class Exchange(ExchangeBase):
         self.notes |= NOTE_REPLAY_CAP
         return False
 
-    cdef double asks_for_pause(self, Head *head, Backend backend) noexcept:
-        """429 or 503: seconds for which `backend` asks to be left alone (Retry-After), of which the policy is told; -1 = it does not ask."""
+    cdef double asks_for_pause(self, Head *head) noexcept:
+        """429 or 503: seconds for which the backend asks to be left alone (Retry-After), -1 = it does not ask; the policy is told with the outcome."""
         cdef Field *field = find_field(head, FIELD_RETRY_AFTER)
-        cdef double seconds
         if field == NULL:
             return -1
-        seconds = retry_after_s(head.base + field.value_off, field.value_len, <int64_t>(self.ctx.wall_ns() // 1000000000))
-        if seconds > 0 and self.pool.penalty is not None:
-            try:
-                self.pool.penalty(backend, seconds)
-            except BaseException as exception:
-                self.ctx.error("the penalty policy", exception)
-        return seconds
+        return retry_after_s(head.base + field.value_off, field.value_len, <int64_t>(self.ctx.wall_ns() // 1000000000))
 
     cdef void tried_add(self, Backend backend) noexcept:
         if self.tried is None:
@@ -855,6 +848,7 @@ cdef class Exchange(ExchangeBase):
         cdef Pool pool = self.pool
         cdef Outcome outcome
         cdef int verdict = KIND_VERDICT[kind]
+        cdef bint told
         if backend is None:
             return
         self.backend = None
@@ -870,20 +864,23 @@ cdef class Exchange(ExchangeBase):
             backend.counters.failed += 1
         if kind != KIND_STALE and kind != KIND_OK and KIND_RETRY[kind] != RETRY_ALWAYS and kind != KIND_HEDGE_LOST:
             self.counted += 1
-        if verdict > VERDICT_SUCCESS or backend.watched:
+        told = pool.outcome is not None and (verdict > VERDICT_SUCCESS or backend.watched or self.retry_after > 0)
+        if not told and pool.done is None:
+            return
+        outcome = Outcome.__new__(Outcome)
+        outcome.kind = kind
+        outcome.verdict = verdict
+        outcome.status = self.status if self.attempt_first_byte >= 0 else 0
+        outcome.first_byte_s = self.attempt_first_byte / 1e9 if self.attempt_first_byte >= 0 else -1.0
+        outcome.total_s = (self.ctx.now - self.attempt_started) / 1e9
+        outcome.retry_after_s = self.retry_after
+        outcome.ok = verdict == VERDICT_SUCCESS
+        if told:
             try:
-                if pool.outcome is not None:
-                    pool.outcome(backend, kind)
+                pool.outcome(backend, outcome)
             except BaseException as exception:
                 self.ctx.error("the outcome policy", exception)
         if pool.done is not None:
-            outcome = Outcome.__new__(Outcome)
-            outcome.kind = kind
-            outcome.status = self.status if self.attempt_first_byte >= 0 else 0
-            outcome.first_byte_s = self.attempt_first_byte / 1e9 if self.attempt_first_byte >= 0 else -1.0
-            outcome.retry_after_s = self.retry_after
-            outcome.total_s = (self.ctx.now - self.attempt_started) / 1e9
-            outcome.ok = verdict == VERDICT_SUCCESS
             try:
                 pool.done(backend, outcome)
             except BaseException as exception:
@@ -1072,7 +1069,7 @@ cdef class Exchange(ExchangeBase):
         self.status = <uint16_t>status
         self.response_begun = self.response_sent = True
         self.bytes_sent = size if self.request.method != METHOD_HEAD else 0
-        self.keep = self.keep and self.request_done and not self.ctx.draining
+        self.keep = self.keep and self.request_done and not self.listener.closing
         self.down.send_local(status, fields, content_type, body, size, not self.keep)
         self._finish(kind)
 

@@ -12,6 +12,7 @@ CHECKED: Final[int]
 EJECTED: Final[int]
 HALF_OPEN: Final[int]
 DRAINING: Final[int]
+DRAINED: Final[int]
 MAX_WEIGHT: Final[int]
 
 class BackendTotals:
@@ -94,8 +95,11 @@ class Segment:
     pool_capacity: Final[int]
 
     @staticmethod
-    def create(workers: int, backends: int = 8192, pools: int = 1024) -> Segment:
-        """A new, zeroed segment for so many workers (1 to 1024), backends and pools. OSError when memory is refused."""
+    def create(workers: int, backends: int = 8192, pools: int = 1024, *, room: int = 0) -> Segment:
+        """A new, zeroed segment for so many workers (1 to 1024), backends and pools. OSError when memory is refused.
+
+        room: parts for so many workers in all, of which `workers` are in use; see `use_workers`.
+        """
 
     @staticmethod
     def open(fd: int) -> Segment:
@@ -121,10 +125,12 @@ class Segment:
         weight: int | None = None,
         reason: str | None = None,
         since_ms: int | None = None,
+        ramp: tuple[int, int] | None = None,
     ) -> None:
         """Writes what is given of a backend's state and leaves the rest; bump_generation() makes workers look.
 
-        weight: 0 to 256, else ValueError. reason: cut at 231 bytes of UTF-8. since_ms: milliseconds since 1970.
+        weight: 0 to 256, else ValueError. reason: cut at 215 bytes of UTF-8. since_ms: milliseconds since 1970.
+        ramp: see `backend_ramp`.
         """
 
     def clear_backend(self, slot: int) -> None:
@@ -135,6 +141,16 @@ class Segment:
 
     def clear_pool(self, pool: int) -> None:
         """Frees a pool's slot for another pool: its histograms become zero in every worker's part."""
+
+    def use_workers(self, count: int) -> None:
+        """Workers 0 to count - 1 count from now on: their parts are in every sum, for good."""
+
+    @property
+    def used(self) -> int:
+        """How many workers' parts have been in use."""
+
+    def heartbeat_s(self, worker: int) -> float:
+        """When this worker last looked after its house, in seconds of CLOCK_MONOTONIC; 0 = never."""
 
     def bump_generation(self) -> int:
         """Tells every worker that some state changed; returns the new generation."""
@@ -154,6 +170,9 @@ class Segment:
     def backend_weight(self, slot: int) -> int: ...
     def backend_reason(self, slot: int) -> str: ...
     def backend_since_ms(self, slot: int) -> int: ...
+    def backend_ramp(self, slot: int) -> tuple[int, int]:
+        """(from_ms, ms): CLOCK_MONOTONIC at which its share begins to grow, and for how long it does; (0, 0) = none."""
+
     def backend_state(self, slot: int) -> tuple[int, int, str, int]:
         """(flags, weight, reason, since_ms), all of one moment."""
 

@@ -23,7 +23,11 @@ def main() -> int:
     if patience := os.environ.get("FIRST_ROUND_S"):
         controller.FIRST_ROUND_S = float(patience)
     return supervisor.serve(
-        load(sys.argv[1]), config_path=sys.argv[1], app_dir="/", on_ready=lambda: print("ready", flush=True)
+        load(sys.argv[1]),
+        config_path=sys.argv[1],
+        app_dir="/",
+        watch="--watch" in sys.argv,
+        on_ready=lambda: print("ready", flush=True),
     )
 
 
