@@ -186,22 +186,24 @@ def half_close(world: World) -> None:
     """A backend ends its sending side with the answer, and goes on reading: the answer is relayed whole."""
 
     def script(connection: Connection) -> None:
-        request = connection.head()
-        if request is None:
-            return
-        # Said or not. (Not after a POST: another one may be on its way by then, and must not be sent again.)
-        said = connection.number % 2 or request.method == "POST"
-        connection.serve(request, fields="Connection: close\r\n" if said else "")
+        """Mode 1: the end of the connection is not announced."""
+        connection.serve(fields="" if connection.mode else "Connection: close\r\n")
         connection.socket.shutdown(socket.SHUT_WR)
         connection.wait_end()
 
     world.backends(3, script)
     world.headgate()
     load = world.load(GET, Ask(size=300_000), POST, Ask("POST", size=50_000))
-    world.run(2)
+    world.run(1)
     result = load.stop()
     world.none_failed(result)
     world.once(result)
+    # A POST that meets the FIN on its way would be in doubt, and answered 502; a GET is sent again.
+    for server in world.servers:
+        server.tell(1)
+    load = world.load(GET, Ask(size=300_000), name="d")
+    world.run(1)
+    world.none_failed(load.stop(), "unannounced")
 
 
 NO_HTTP = [b"220 mail.example ESMTP ready\r\n", b"<html>hello</html>\n", b"\x15\x03\x01\x00\x02\x02\x28"]

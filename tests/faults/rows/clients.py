@@ -359,7 +359,7 @@ def _slow_readers(world: World, short: Address, write_s: float) -> None:
         return len(open_), list(cut.values())
 
     waiting = in_process(slow)
-    fault = awaited(lambda: began[0], "200 downloads to begin")
+    fault = awaited(lambda: began[0], "200 downloads to begin", 40)
     most = before
     while time.monotonic() < until:
         most = max(most, world.memory())

@@ -307,7 +307,9 @@ def stopped(world: World) -> None:
     """SIGTERM under load: ready_path turns 503 while clients may still come; what is in flight finishes; the end comes
     before the drain's deadline."""
     world.backends(2)
-    world.headgate(listener={"ready_path": "/ready"}, top={"supervisor": {"notice": "1s", "drain": "20s"}, "workers": 2})
+    world.headgate(
+        listener={"ready_path": "/ready"}, top={"supervisor": {"notice": "1s", "drain": "20s"}, "workers": 2}
+    )
     load = world.load(*ALL, Ask(target="/?wait=300"))
     world.run(0.5)
     assert world.get("/ready").status == 200
@@ -356,5 +358,3 @@ def clock_jumps(world: World) -> None:
     assert " ejected" not in world.errors
     world.none_failed(load.stop())
     world.note(states=states)
-
-
