@@ -13,11 +13,11 @@ from typing import Any
 
 from ...e2e.harness.waiting import eventually
 from ...e2e.harness.wire import Reader
-from ..load import Result, connect, in_process
+from ..load import Ask, Result, connect, in_process
 from ..matrix import row
 from ..network import command
 from ..servers import Connection, body_of, query_of
-from ..world import GET, POST, Ask, World
+from ..world import GET, POST, World
 
 # Two cores carry the whole machine: more workers would only wait for each other.
 WORKERS = 3
