@@ -5,7 +5,8 @@ four strategies, nginx with least_conn and HAProxy with leastconn. All get the s
 do not wait for answers, and a latency counts from when the request was due, not from when it could be sent.
 
 The figures are times that the backends sleep, so a busy machine disturbs them less than a benchmark of processor time;
-`late` shows how late requests were sent. Loopback only. A turn takes half a minute.
+`late` shows how late requests were sent, and a turn that the machine spoilt is repeated. Loopback only. A turn takes
+half a minute.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import tempfile
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
+from statistics import median
 
 from tests.e2e.harness.processes import Processes
 
@@ -38,6 +39,10 @@ SUBJECTS = (
     ("nginx least_conn", "nginx", "least_connections"),
     ("haproxy leastconn", "haproxy", "least_connections"),
 )
+# A turn in which 1 % of the requests were sent later than this says more about the machine than about the proxy: it is
+# repeated, up to so many times. The criterion is the load generator's own lateness, never a result.
+LATE_S = 0.05
+TRIES = 4
 _ROOT = Path(__file__).parents[1]
 
 
@@ -149,11 +154,11 @@ def turn(subject: tuple[str, str, str], workload: Workload) -> Turn:
 
 
 def table(found: dict[str, list[Turn]]) -> str:
-    """Means over the rounds, as Markdown, with the p99 of each round."""
+    """Medians over the rounds, as Markdown, with the p99 of each round."""
     lines = ["| | p50 | p99 | p99 by round | p99.9 | failed | late (p99) |", "|---|---:|---:|---|---:|---:|---:|"]
 
     def ms(values: list[float]) -> str:
-        return f"{fmean(values) * 1e3:.0f} ms"
+        return f"{median(values) * 1e3:.0f} ms"
 
     for title, turns in found.items():
         by_round = ", ".join(f"{one.p99_s * 1e3:.0f}" for one in turns)
@@ -182,9 +187,11 @@ def main(argv: list[str] | None = None) -> int:
         # The order moves on, so that nobody is always the first.
         first = number % len(subjects)
         for subject in subjects[first:] + subjects[:first]:
-            result = turn(subject, workload)
-            found[subject[0]].append(result)
-            print(f"round {number + 1}: {subject[0]}: {result}", file=sys.stderr, flush=True)
+            tried: list[Turn] = []
+            while not tried or (tried[-1].late_s > LATE_S and len(tried) < TRIES):
+                tried.append(turn(subject, workload))
+                print(f"round {number + 1}: {subject[0]}: {tried[-1]}", file=sys.stderr, flush=True)
+            found[subject[0]].append(min(tried, key=lambda one: one.late_s))
     print(", ".join(f"{name} {version}" for name, version in there.items() if name != "floor"))
     print(table({title: turns for title, turns in found.items() if turns}))
     if args.json:

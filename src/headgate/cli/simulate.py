@@ -61,6 +61,12 @@ def add(commands: common.Commands) -> None:
         help="how service times vary, may be repeated (default: all three)",
     )
     scenario.add_argument("--seconds", metavar="S", type=_seconds, help="simulated time to measure (default: 600)")
+    log = parser.add_argument_group("your own log, instead of the scenario")
+    log.add_argument("--log", metavar="FILE", help='an access log in JSON (access_log.format = "json")')
+    log.add_argument("--pool", metavar="NAME", help="whose requests; needed where the log has several pools")
+    log.add_argument(
+        "-c", "--config", metavar="FILE", help="take the weights and the strategy of the pool from this configuration"
+    )
     parser.set_defaults(run=run)
 
 
@@ -72,11 +78,23 @@ def run(args: argparse.Namespace) -> int:
     from headgate.simulate.table import goals_markdown
 
     app_dir = common.app_dir(args)
-    cases: list[Case] = _scenario(args)
-    candidates = _candidates(args.strategy)
+    candidates = _candidates(args.strategy, ORACLE if args.log is None else None)
+    cases: list[Case]
+    logged: list[Result] = []
+    if args.log is None:
+        if args.pool or args.config:
+            raise common.UsageError("--pool and --config belong to --log")
+        cases = _scenario(args)
+    else:
+        if args.load or args.service or args.seconds:
+            raise common.UsageError("--load, --service and --seconds belong to the scenario, not to --log")
+        cases, logged, configured = _replay(args)
+        if configured is not None and configured.title not in [candidate.title for candidate in candidates]:
+            candidates.append(configured)
     _try(candidates, app_dir)
-    seeds = range(1, args.seeds + 1) if args.seeds else SEEDS
+    seeds = range(1, args.seeds + 1) if args.seeds else SEEDS if args.log is None else (1,)
     results = compare(cases, candidates, seeds, processes=args.processes, app_dir=app_dir, progress=_progress())
+    results = [*logged, *results]
     text = markdown(results, reference=ORACLE)
     verdicts = judge(goals(), results)
     if verdicts:
@@ -98,12 +116,44 @@ def _scenario(args: argparse.Namespace) -> list[Case]:
     ]
 
 
-def _candidates(specs: Sequence[str] | None) -> list[Candidate]:
+def _replay(args: argparse.Namespace) -> tuple[list[Case], list[Result], Candidate | None]:
+    """The log as a case, what the log itself says as a result, and the strategy that is configured."""
+    from headgate.config.load import load
+    from headgate.simulate import Candidate, Result
+    from headgate.simulate.log import LogError, read_log
+    from headgate.simulate.replay import ReplayCase
+
+    try:
+        log = read_log(args.log, args.pool)
+    except OSError as error:
+        raise common.UsageError(f"--log {args.log}: {error.strerror or error}") from error
+    except LogError as error:
+        raise common.UsageError(f"--log {args.log}: {error}") from error
+    if log.unreadable:
+        common.say(f"{args.log}: {log.unreadable} lines could not be read")
+    if log.left_out:
+        common.say(f"{args.log}: {log.left_out} requests failed or took several attempts, and are left out")
+    weights: dict[str, int] = {}
+    configured = None
+    if args.config:
+        pool = load(args.config).pools.get(log.pool)
+        if pool is None:
+            raise common.UsageError(f"{args.config} has no pool {log.pool}")
+        weights = {backend.name: backend.weight for backend in pool.backends}
+        configured = Candidate(pool.strategy.name, pool.strategy.options)
+    try:
+        case = ReplayCase(log, weights)
+    except ValueError as error:
+        raise common.UsageError(f"{args.config}: {error}") from error
+    return [case], [Result(case, Candidate("", label="as logged"), {1: case.logged})], configured
+
+
+def _candidates(specs: Sequence[str] | None, oracle: str | None) -> list[Candidate]:
     from headgate.simulate import Candidate
-    from headgate.simulate.goals import ORACLE, choices
+    from headgate.simulate.goals import choices
 
     if not specs:
-        return [Candidate(name) for name in (ORACLE, *choices())]
+        return [Candidate(name) for name in (*([oracle] if oracle else []), *choices())]
     made = []
     for spec in specs:
         name, *pairs = spec.split(",")

@@ -122,6 +122,7 @@ class _Checks:
             self._health(pool.health, (*key, "health"))
             self._breaker(pool, (*key, "breaker"))
             self._fallback(name, pool, (*key, "fallback"))
+            self._queue(pool, key)
 
     def _backends(self, pool: Pool, key: Key) -> None:
         urls: dict[tuple[str, int], str] = {}
@@ -242,6 +243,15 @@ class _Checks:
                 break
         if way[-1] == name:  # else the loop is further on, and said there
             self._problems.add(key, f"leads back to itself: {' -> '.join(way)}")
+
+    def _queue(self, pool: Pool, key: Key) -> None:
+        raw = self._given((*key, "queue"))
+        if raw is None or raw is False or self._problems.touches((*key, "limits"), (*key, "backends")):
+            return
+        limited = any(backend.max_requests or backend.max_connections for backend in pool.backends)
+        if not (limited or pool.limits.max_requests or pool.limits.adaptive):
+            message = "has no effect: nothing in this pool has a limit that a request could wait for"
+            self._problems.add((*key, "queue"), message, "set max_requests or max_connections of its backends")
 
     # --- routes ------------------------------------------------------------------------------------------------------
 

@@ -22,6 +22,13 @@ cdef class StaticAnswer:
         return f"<StaticAnswer {self.status}, {len(self.body)} bytes>"
 
 
+cdef void _note(Exchange x) noexcept:
+    """Counted once, however long the chain."""
+    if not x.notes & NOTE_FALLBACK:
+        x.notes |= NOTE_FALLBACK
+        x.ctx.counters.fallbacks += 1
+
+
 cdef bint degrade(Exchange x, int kind) noexcept:
     """Called instead of answering an error of our own. Chains of pools end: the configuration allows no loops."""
     cdef Route route = x.route.fallback
@@ -32,15 +39,15 @@ cdef bint degrade(Exchange x, int kind) noexcept:
         return False
     if x.pool.fallback_answer is not None:
         answer = <StaticAnswer>x.pool.fallback_answer
-        x.notes |= NOTE_FALLBACK
-        x.ctx.counters.fallbacks += 1
+        _note(x)
         x.say(kind, answer.status, answer.fields, answer.content_type, answer.body, len(answer.body))
         return True
     if route is None or not x.down.rewind():
         return False
-    if not x.notes & NOTE_FALLBACK:
-        x.notes |= NOTE_FALLBACK
-        x.ctx.counters.fallbacks += 1
+    _note(x)
+    if x.place.counted:
+        x._stop_waiting()       # for this pool; the other has a queue of its own
+    x.queue_spent = False
     x.tried = None
     x.last_kind = KIND_OK
     x.enter(route)

@@ -33,6 +33,7 @@ from headgate.engine.reactor cimport TimerQueue
 from headgate.engine.retry cimport NOTE_HEDGED
 from headgate.engine.stream cimport SEND_BROKEN, ExchangeBase, Stream
 from headgate.engine.upstream cimport BackendConnection
+from headgate.engine.waiting cimport NO_PLACE
 
 cdef enum:
     TIMER_FIRST_BYTE = 1
@@ -84,6 +85,7 @@ cdef void hedge_due(Exchange x) noexcept:
     if not budget_withdraw(&x.pool.budget, x.ctx.now):
         x.ctx.counters.retries_refused += 1
         return
+    parked.bytes_received = x.bytes_received
     if not x.down.rewind():
         budget_refund(&x.pool.budget)
         return
@@ -93,12 +95,17 @@ cdef void hedge_due(Exchange x) noexcept:
     x.ctx.counters.hedges += 1
     x.notes |= NOTE_HEDGED
     kind = x._begin_attempt(other, False)
-    if kind != KIND_OK:
+    if kind == KIND_OK:
+        return
+    if kind >= NO_PLACE:
+        x.ctx.counters.hedges -= 1          # a hedge does not wait for a place
+        x.notes &= ~NOTE_HEDGED
+    else:
         x._attempt_over(kind)
         x.tried_add(other)
-        if KIND_RETRY[kind] == RETRY_ALWAYS:
-            budget_refund(&x.pool.budget)
-        hedge_back(x)
+    if kind >= NO_PLACE or KIND_RETRY[kind] == RETRY_ALWAYS:
+        budget_refund(&x.pool.budget)
+    hedge_back(x)
 
 
 cdef void _swap_heads(Exchange x, Hedge parked) noexcept:
@@ -114,7 +121,6 @@ cdef void _park(Exchange x, Hedge parked) noexcept:
     parked.backend = x.backend
     parked.attempt_started = x.attempt_started
     parked.connected = x.connected
-    parked.bytes_received = x.bytes_received
     x.ctx.move_timer(&parked.timer, &x.timer)
     _swap_heads(x, parked)
     parked.up.exchange = parked
@@ -175,12 +181,12 @@ cdef class Hedge(ExchangeBase):
     cdef void _drop(self) noexcept:
         """The exchange has one attempt again."""
         cdef Exchange x = self.x
+        # One of its own methods may have led here: it lives to the end of the batch, as connections do.
+        x.ctx._closed.append(self)
         x.ctx.disarm(&self.timer)
         x.hedge = None
         self.up = None
         self.backend = None
-        # One of its own methods may have led here: it lives to the end of the batch, as connections do.
-        x.ctx._closed.append(self)
 
     cdef void _account(self, int kind, int status, double retry_after) noexcept:
         """The parked attempt is over: what `Exchange._attempt_over` does, with this one in the place of the other."""

@@ -43,7 +43,7 @@ def backend_of(config: Config, pool: str, backend: str) -> Backend:
 def with_backend(
     config: Config, pool: str, url: str, weight: int, name: str | None, priority: int = 0
 ) -> tuple[Config, Backend]:
-    """One backend more. Its name must be new in the pool."""
+    """One backend more. Its name and its address must be new in the pool."""
     owner = pool_of(config, pool)
     try:
         added = Backend(
@@ -56,6 +56,10 @@ def with_backend(
         raise ValueError(_text(error)) from None
     if any(other.name == added.name for other in owner.backends):
         raise ValueError(f"pool {pool!r} has a backend called {added.name!r} already")
+    if (
+        same := next((other for other in owner.backends if other.url.identity == added.url.identity), None)
+    ) is not None:
+        raise ValueError(f"pool {pool!r} has a backend at {added.url.text} already: {same.name}")
     return _with_pool(config, pool, backends=(*owner.backends, added)), added
 
 
