@@ -53,7 +53,7 @@ def test_round_robin_spreads_evenly(
     top: dict[str, object] = {"workers": workers, "access_log": {"path": str(log)}}
     headgate = balance(*nginx.urls, strategy="round_robin", top=top)
     hey(processes, headgate)
-    served = nginx.served()
+    served = nginx.wait_served(REQUESTS)
     assert served.total() == REQUESTS
     assert within_a_percent(served, dict.fromkeys("abc", REQUESTS / 3)), served
     status = {backend["url"]: backend["totalRequests"] for backend in headgate.status()}
@@ -70,7 +70,7 @@ def test_weighted_round_robin_spreads_by_weight(nginx: Nginx, balance: Balance, 
     ]
     headgate = balance(*backends, strategy="weighted_round_robin", top={"access_log": {"format": "off"}})
     hey(processes, headgate)
-    served = nginx.served()
+    served = nginx.wait_served(REQUESTS)
     assert served.total() == REQUESTS
     assert within_a_percent(served, {name: REQUESTS * weight / 9 for name, weight in weights.items()}), served
 
@@ -88,7 +88,7 @@ def test_thousands_of_idle_clients_and_load_beside_them(nginx: Nginx, balance: B
         hey(processes, headgate)
         for client in clients:
             assert client.get().status == 200
-    assert nginx.served().total() == 2 * idle + REQUESTS
+    assert nginx.wait_served(2 * idle + REQUESTS).total() == 2 * idle + REQUESTS
     eventually(lambda: not any(backend["activeConnections"] for backend in headgate.status()), "everything to end")
 
 

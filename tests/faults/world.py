@@ -111,9 +111,14 @@ class World:
         before = [load.count for load in self._loads]
         time.sleep(seconds if not self.long else long if long is not None else 5 * seconds)
         # Time says little on a busy machine: each load that runs gets at least a few answers in it.
-        waiting = [(load, count + 20) for load, count in zip(self._loads, before, strict=True) if load.running]
-        eventually(lambda: all(load.count >= count for load, count in waiting), "the clients to be answered")
+        if seconds >= 0.5:
+            waiting = [(load, count + 20) for load, count in zip(self._loads, before, strict=True) if load.running]
+            eventually(lambda: all(load.count >= count for load, count in waiting), "the clients to be answered")
         return time.monotonic()
+
+    def until_asked(self, load: Load, count: int) -> float:
+        """Let things go on until the clients have made so many requests. The time now."""
+        return awaited(lambda: load.count >= count, f"{count} requests", 4 * PATIENCE_S)
 
     # -- looking
 

@@ -72,6 +72,11 @@ class Nginx:
         """Requests answered so far, by name."""
         return Counter({name: len((self._directory / f"{name}.log").read_text().splitlines()) for name in self.names})
 
+    def wait_served(self, total: int) -> Counter[str]:
+        """The same, once there are `total`: a line is written after its answer is sent, so the last may lack."""
+        eventually(lambda: self.served().total() >= total, f"{total} lines in nginx's logs")
+        return self.served()
+
     def close(self) -> None:
         self.process.close()
         for port in self.ports:

@@ -71,7 +71,8 @@ def truncated(world: World, answer: Callable[[Connection, str, bytes], None]) ->
     world.backends(3, cutting(answer))
     world.headgate()
     load = world.load(CUT, GET, GET, Ask(size=20_000))
-    world.run(2)
+    world.run(1.5)
+    world.until_asked(load, 400)
     result = load.stop()
     cut = result.where(is_cut)
     world.note(cut=len(cut), seen_as=dict(cut.reasons.most_common(4)))
@@ -105,7 +106,8 @@ def end_of_a_close_delimited_body(world: World) -> None:
     world.backends(3, cutting(either))
     world.headgate()
     load = world.load(CUT, Ask(target="/cut?size=29000"), GET)
-    world.run(2)
+    world.run(1.5)
+    world.until_asked(load, 400)
     result = load.stop()
     cut = result.where(lambda sample: sample.target == CUT.target)
     assert len(cut) > 50
@@ -186,22 +188,24 @@ def half_close(world: World) -> None:
     """A backend ends its sending side with the answer, and goes on reading: the answer is relayed whole."""
 
     def script(connection: Connection) -> None:
-        request = connection.head()
-        if request is None:
-            return
-        # Said or not. (Not after a POST: another one may be on its way by then, and must not be sent again.)
-        said = connection.number % 2 or request.method == "POST"
-        connection.serve(request, fields="Connection: close\r\n" if said else "")
+        """Mode 1: the end of the connection is not announced."""
+        connection.serve(fields="" if connection.mode else "Connection: close\r\n")
         connection.socket.shutdown(socket.SHUT_WR)
         connection.wait_end()
 
     world.backends(3, script)
     world.headgate()
     load = world.load(GET, Ask(size=300_000), POST, Ask("POST", size=50_000))
-    world.run(2)
+    world.run(1)
     result = load.stop()
     world.none_failed(result)
     world.once(result)
+    # A POST that meets the FIN on its way would be in doubt, and answered 502; a GET is sent again.
+    for server in world.servers:
+        server.tell(1)
+    load = world.load(GET, Ask(size=300_000), name="d")
+    world.run(1)
+    world.none_failed(load.stop(), "unannounced")
 
 
 NO_HTTP = [b"220 mail.example ESMTP ready\r\n", b"<html>hello</html>\n", b"\x15\x03\x01\x00\x02\x02\x28"]
@@ -258,7 +262,7 @@ def endless_head(world: World) -> None:
     before = most = world.memory()
     heads = world.load(Ask("POST", "/1"), Ask("POST", "/16"), clients=8, rate=10, name="h")
     until = time.monotonic() + (2 if not world.long else 20)
-    while time.monotonic() < until:
+    while time.monotonic() < until or heads.count < 40:
         most = max(most, world.memory())
         time.sleep(0.02)
     result, others = heads.stop(), bystanders.stop()
@@ -299,7 +303,8 @@ def surplus(world: World) -> None:
     world.backends(3, script)
     world.headgate()
     load = world.load(GET, Ask(size=5000), rate=20)
-    world.run(2)
+    world.run(1)
+    world.until_asked(load, 800)
     result = load.stop()
     poisoned = sum(len(server.seen("poison")) for server in world.servers)
     world.note(poisoned=poisoned)

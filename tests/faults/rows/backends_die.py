@@ -154,7 +154,8 @@ def reset_before_the_answer(world: World) -> None:
     world.backends(3, resets_some)
     world.headgate()
     load = world.load(GET, GET, POST, rate=15)
-    world.run(2.5)
+    world.run(1.5)
+    world.until_asked(load, 800)
     result = load.stop()
     resets = {entry.identity for server in world.servers for entry in server.seen("reset")}
     world.note(resets=len(resets))

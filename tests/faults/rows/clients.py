@@ -342,7 +342,7 @@ def _slow_readers(world: World, short: Address, write_s: float) -> None:
         open_ = list(reading)
         due = time.monotonic()
         # The time of a client that reads nothing runs from when the kernels between them have taken all they will take.
-        while (now := time.monotonic()) < until or (len(cut) < len(mute) and now < until + 10):
+        while (now := time.monotonic()) < until or (len(cut) < len(mute) and now < until + 60):
             if now >= due:
                 due += 0.25
                 for sock in list(open_):
@@ -359,7 +359,7 @@ def _slow_readers(world: World, short: Address, write_s: float) -> None:
         return len(open_), list(cut.values())
 
     waiting = in_process(slow)
-    fault = awaited(lambda: began[0], "200 downloads to begin")
+    fault = awaited(lambda: began[0], "200 downloads to begin", 40)
     most = before
     while time.monotonic() < until:
         most = max(most, world.memory())

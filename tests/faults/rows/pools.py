@@ -180,7 +180,7 @@ def lying_checks(world: World) -> None:
     world.run(1)
     states = [backend["state"] for backend in world.status()["backends"]]
     result = load.stop()
-    errors = result.between(began, out).where(lambda sample: sample.status == 500)
+    errors = result.between(0, out).where(lambda sample: sample.status == 500)
     world.note(errors=len(errors), noticed_s=out - began, states=states)
     # Five in a row, and those that were under way; the application's own answers are no failures of the balancer's.
     assert 5 <= len(errors) <= 5 + CLIENTS, len(errors)

@@ -20,7 +20,7 @@ from ..world import GET, World, awaited
 
 @row(23)
 def descriptors_run_out(world: World) -> None:
-    """nofile=128: no crash, no busy loop (CPU < 20 %), accepting resumes as descriptors return, few lines in the log."""
+    """nofile=128: no crash, no busy loop (CPU < 20 %), accepting resumes as descriptors return, few log lines."""
     world.backends(3)
     prlimit = network.tool("prlimit") or "prlimit"
     world.headgate(prefix=[prlimit, "--nofile=128:128"])
@@ -85,8 +85,8 @@ def ports_run_out(world: World) -> None:
     assert set(refused.statuses) <= {502, 503}, refused.reasons
     assert len(refused) > 0, "the ports never ran out"
     assert len(ok) >= 64, "the ports that there are were not used"
-    # At once, and not by some timeout.
-    assert refused.quantile(0.99) < 0.3 + refused.stall, refused.quantile(0.99)
+    # At once, and not by some timeout (to connect: 1 s).
+    assert refused.quantile(0.99) < 0.9 + 4 * refused.stall, refused.quantile(0.99)
     # All that held a port has ended by now, so nobody has to wait for one: that is sooner than the 2 s allowed.
     load = world.load(GET, Ask("POST"), clients=30)
     world.run(1.5)
@@ -174,7 +174,7 @@ def memory_pressure(world: World) -> None:
             head = f"PUT /deaf HTTP/1.1\r\nHost: h\r\nX-Id: m{number}\r\nContent-Length: 100000000\r\n\r\n".encode()
             sock.send(head + piece[:8192])
             open_.append(sock)
-        end = time.monotonic() + 15
+        end = time.monotonic() + 40
         while open_ and time.monotonic() < end:
             for sock in list(open_):
                 with contextlib.suppress(OSError):
