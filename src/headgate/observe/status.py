@@ -5,7 +5,7 @@ Made from the shared segment alone, so that whichever process is asked gives the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -24,11 +24,11 @@ _ROUTABLE = stats.PRESENT | stats.ENABLED | stats.CHECKED | stats.UP
 _STATUS_CLASSES = ("none", "1xx", "2xx", "3xx", "4xx", "5xx")
 
 
-class _Record(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+class Record(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """Python's names here, JSON's in the document."""
 
 
-class BackendStatus(_Record, frozen=True):
+class BackendStatus(Record, frozen=True):
     """One backend of one pool. Counters are since its slot was given to it, over all workers."""
 
     url: str
@@ -62,7 +62,7 @@ class BackendStatus(_Record, frozen=True):
     """Answers by class; "none" = attempts without one."""
 
 
-class LatencyStatus(_Record, frozen=True):
+class LatencyStatus(Record, frozen=True):
     """Durations in seconds, each within 3.2 %; None while there are none."""
 
     count: int
@@ -72,7 +72,7 @@ class LatencyStatus(_Record, frozen=True):
     p99_seconds: float | None
 
 
-class PoolStatus(_Record, frozen=True):
+class PoolStatus(Record, frozen=True):
     """One pool: its backends summed up, and the latency of its exchanges where its slot is known."""
 
     name: str
@@ -84,7 +84,7 @@ class PoolStatus(_Record, frozen=True):
     first_byte_time: LatencyStatus | None
 
 
-class TotalStatus(_Record, frozen=True):
+class TotalStatus(Record, frozen=True):
     """The whole process tree, since it started."""
 
     accepted: int
@@ -106,7 +106,7 @@ class TotalStatus(_Record, frozen=True):
     """Exchanges by how they ended (the log words of headgate.errors), those that occurred."""
 
 
-class Status(_Record, frozen=True):
+class Status(Record, frozen=True):
     """The document."""
 
     backends: list[BackendStatus]
@@ -145,7 +145,7 @@ def build(
     pool_slots: where each pool's latency is counted; a pool that is not in it has none in the document. Every pool in
     it is in the document, also one without backends.
     """
-    rows = [_backend(segment, row) for row in backends]
+    rows = [backend_status(segment, row) for row in backends]
     slots = pool_slots or {}
     by_pool: dict[str, list[BackendStatus]] = {}
     for row in rows:
@@ -154,8 +154,8 @@ def build(
         by_pool.setdefault(name, [])
     return Status(
         backends=rows,
-        pools=[_pool(segment, name, members, slots.get(name)) for name, members in by_pool.items()],
-        totals=_totals(segment),
+        pools=[pool_status(segment, name, members, slots.get(name)) for name, members in by_pool.items()],
+        totals=total_status(segment),
         workers=segment.workers,
         generation=segment.generation,
         version=version,
@@ -169,10 +169,11 @@ def render(
     return msgspec.json.encode(build(segment, backends, version=version, pool_slots=pool_slots))
 
 
-def _backend(segment: Segment, row: BackendRow) -> BackendStatus:
+def backend_status(segment: Segment, row: BackendRow) -> BackendStatus:
+    """One backend, as the segment shows it now."""
     pool, name, url, slot = row
     flags, weight, reason, since_ms = segment.backend_state(slot)
-    counted = segment.backend_totals(slot)
+    counted = segment.backendtotal_status(slot)
     return BackendStatus(
         url=url,
         name=name,
@@ -180,7 +181,7 @@ def _backend(segment: Segment, row: BackendRow) -> BackendStatus:
         healthy=routable(flags),
         state=state_of(flags),
         reason=reason,
-        since=_moment(since_ms) if since_ms else None,
+        since=moment(since_ms) if since_ms else None,
         weight=weight,
         active_connections=counted.active,
         total_requests=counted.attempts,
@@ -196,7 +197,8 @@ def _backend(segment: Segment, row: BackendRow) -> BackendStatus:
     )
 
 
-def _pool(segment: Segment, name: str, members: list[BackendStatus], slot: int | None) -> PoolStatus:
+def pool_status(segment: Segment, name: str, members: Sequence[BackendStatus], slot: int | None) -> PoolStatus:
+    """One pool; `slot` is where its latency is counted."""
     return PoolStatus(
         name=name,
         backends=len(members),
@@ -222,7 +224,8 @@ def _latency(latency: Latency) -> LatencyStatus:
     )
 
 
-def _totals(segment: Segment) -> TotalStatus:
+def total_status(segment: Segment) -> TotalStatus:
+    """All workers together."""
     total = segment.totals()
     return TotalStatus(
         accepted=total["accepted"],
@@ -242,5 +245,6 @@ def _totals(segment: Segment) -> TotalStatus:
     )
 
 
-def _moment(ms: int) -> str:
+def moment(ms: int) -> str:
+    """Milliseconds since 1970 as RFC 3339, UTC."""
     return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -117,6 +117,15 @@ class Controller:
         """The last changes of state, oldest first."""
         return list(self._fleet.states.events)
 
+    def note(self, what: str, reason: str, pool: str = "") -> None:
+        """Add something to the events that is about no single backend."""
+        self._fleet.states.note(what, reason, pool)
+
+    @property
+    def pool_slots(self) -> dict[str, int]:
+        """Pool name -> its slot in the segment, for its latencies."""
+        return self._fleet.pool_slots
+
     def backends(self, pool: str | None = None) -> list[BackendRecord]:
         """What is known of each backend (of one pool), in the configuration's order. To be read only."""
         pools = self._config.pools if pool is None else {pool: edits.pool_of(self._config, pool)}
