@@ -75,6 +75,7 @@ cdef class Context(Reactor):
     cdef TimerQueue *cork               # how long a response head waits for its first body byte
     cdef TimerQueue *linger             # how long a connection is drained before it is closed
     cdef bint draining
+    cdef bint closing_idle              # a connection that has nothing to do is closed (the end of a drain)
     cdef int64_t connections            # open client connections of this engine
     cdef int64_t in_flight              # exchanges
     cdef char _date[32]

@@ -15,6 +15,7 @@ cdef class Engine(Context):
     cdef uint64_t _logged
     cdef Handler _log_flush
     cdef Handler _deadline
+    cdef Handler _idle_end
     cdef Handler _descriptors
     cdef bint _reported_drained
 

@@ -57,10 +57,11 @@ class Engine:
     def add_listener(self, listener: Listener) -> None:
         """Start accepting. The engine owns the listener's descriptor from here on."""
     def remove_listener(self, listener: Listener) -> None:
-        """Stop accepting and close the descriptor; connections already accepted live on."""
-    def drain(self, deadline_s: float, done: Callable[[], None]) -> None:
+        """Stop accepting and close the descriptor; connections already accepted live on, and are told to leave."""
+    def drain(self, deadline_s: float, done: Callable[[], None], idle_s: float = 0.0) -> None:
         """Stop accepting, close idle connections, let exchanges finish, cut off what is left at the deadline.
 
+        idle_s: so long idle connections stay, so that their clients can be told by `Connection: close` on an answer.
         `done` is called once, when no client connection is open any more. Calling it again moves the deadline.
         """
     def close(self) -> None:

@@ -107,7 +107,13 @@ cdef class Engine(Context):
                 (<Periodic>self._log_flush).start()
 
     def _heartbeat(self) -> None:
+        """Once a second: say that this worker lives, and look for clients that nobody was woken for."""
+        cdef Acceptor acceptor
         self.counters.heartbeat_ms = <uint64_t>(self.now // 1000000)
+        for acceptor in self._acceptors:
+            # EPOLLEXCLUSIVE wakes one worker for a new connection. If that one was stopped or killed just then, the
+            # connection would wait in the queue until the next one comes.
+            acceptor.look()
 
     @property
     def now(self) -> float:
@@ -178,27 +184,35 @@ cdef class Engine(Context):
         self._acceptors.append(acceptor)
 
     def remove_listener(self, Listener listener) -> None:
-        """Stop accepting and close the descriptor; connections that came in by it live on."""
+        """Stop accepting and close the descriptor. Connections that came in by it live on; their next answer is the last."""
         cdef Acceptor acceptor
         for acceptor in list(self._acceptors):
             if acceptor.listener is listener:
+                listener.closing = True
                 acceptor.stop()
                 self._acceptors.remove(acceptor)
 
-    def drain(self, double deadline_s, object done) -> None:
+    def drain(self, double deadline_s, object done, double idle_s=0.0) -> None:
         """Stop accepting, close idle connections, let requests in flight finish; at the deadline cut off what is left.
 
-        `done()` is called once when no client connection is open any more. Calling drain() again moves the deadline.
+        idle_s: for so long a connection without a request stays, so that its client can be told: the next answer says
+        `Connection: close`. Then, or at once by default, idle ones are closed. `done()` is called once when no client
+        connection is open any more. Calling drain() again moves the deadline.
         """
         cdef Acceptor acceptor
-        cdef uint32_t slot
         self.draining = True
         self._drained = done
         for acceptor in self._acceptors:
+            acceptor.listener.closing = True
             acceptor.stop()
-        for slot in range(self._slot_capacity):
-            if self._handlers[slot] != NULL and isinstance(<object>self._handlers[slot], ClientConnection):
-                (<ClientConnection><object>self._handlers[slot]).close_if_idle()
+        if self._idle_end is not None:
+            self.disarm(&(<Periodic>self._idle_end).timer)
+            self._idle_end = None
+        if idle_s <= 0:
+            self._close_idle()
+        elif not self.closing_idle:
+            self._idle_end = Periodic(self, idle_s, self._close_idle, True)
+            (<Periodic>self._idle_end).start()
         if self._deadline is not None:
             self.disarm(&(<Periodic>self._deadline).timer)
         if deadline_s <= 0:
@@ -207,6 +221,13 @@ cdef class Engine(Context):
             self._deadline = Periodic(self, deadline_s, self._cut_off, True)
             (<Periodic>self._deadline).start()
         self.progress()
+
+    def _close_idle(self) -> None:
+        cdef uint32_t slot
+        self.closing_idle = True
+        for slot in range(self._slot_capacity):
+            if self._handlers[slot] != NULL and isinstance(<object>self._handlers[slot], ClientConnection):
+                (<ClientConnection><object>self._handlers[slot]).close_if_idle()
 
     def _cut_off(self) -> None:
         cdef uint32_t slot
@@ -252,9 +273,10 @@ cdef class Engine(Context):
             self.disarm(&(<Periodic>periodic).timer)
         self._periodic.clear()
         self.disarm(&(<Periodic>self._log_flush).timer)
-        if self._deadline is not None:
-            self.disarm(&(<Periodic>self._deadline).timer)
-        self._log_flush = self._deadline = self._descriptors = None
+        for periodic in (self._deadline, self._idle_end):
+            if periodic is not None:
+                self.disarm(&(<Periodic>periodic).timer)
+        self._log_flush = self._deadline = self._idle_end = self._descriptors = None
         self.on_generation = None
         self._drained = None
         self.spare_exchanges.clear()

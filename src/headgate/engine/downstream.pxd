@@ -28,6 +28,7 @@ cdef class Acceptor(Handler):
     cdef void _pause(self) noexcept
     cdef void _resume(self) noexcept
     cdef void stop(self) noexcept
+    cdef void look(self) noexcept
     cdef void closed(self, ClientConnection connection) noexcept
     cdef void _uncount(self, ClientConnection connection) noexcept
 

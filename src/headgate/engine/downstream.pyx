@@ -103,6 +103,11 @@ cdef class Acceptor(Handler):
     cdef void on_events(self, uint32_t events) noexcept:
         self._accept()
 
+    cdef void look(self) noexcept:
+        """Is there somebody in the queue whom no event has told of?"""
+        if not self.paused and self.listener.fd >= 0:
+            self._accept()
+
     cdef int _accept(self) noexcept:
         """Take a few connections. Returns how many there were; fewer than ACCEPTS_PER_WAKE means that the queue is empty."""
         cdef int i, fd, refused = 0
@@ -717,7 +722,7 @@ cdef class ClientConnection(Connection):
         elif self.in_pos < self.in_end or self.readable:
             # A pipelined request. Not from here: answers in a row would nest.
             self.ctx.make_ready(self)
-        elif self.ctx.draining:
+        elif self.ctx.closing_idle:
             self._close()
 
     cdef void _linger(self) noexcept:

@@ -309,7 +309,7 @@ cdef class Exchange(ExchangeBase):
         self.status = <uint16_t>status
         self.response_begun = self.response_sent = True
         self.bytes_sent = len(body) if self.request.method != METHOD_HEAD else 0
-        self.keep = self.keep and self.request_done and not self.ctx.draining
+        self.keep = self.keep and self.request_done and not self.listener.closing
         self.down.send_local(status, "Cache-Control: no-store\r\n", "application/json", body, len(body), not self.keep)
         self._finish(KIND_OK)
 
@@ -635,7 +635,7 @@ cdef class Exchange(ExchangeBase):
         if head.framing == FRAMING_CHUNKED or head.framing == FRAMING_CLOSE:
             self.to_framing = FRAMING_CHUNKED if self.request.minor_version == 1 else FRAMING_CLOSE
         # An answer that comes before the request is complete ends the upload: the connection cannot be used again.
-        self.keep = (self.request.flags & HEAD_KEEP_ALIVE) != 0 and self.request_done and not ctx.draining and self.to_framing != FRAMING_CLOSE
+        self.keep = (self.request.flags & HEAD_KEEP_ALIVE) != 0 and self.request_done and not self.listener.closing and self.to_framing != FRAMING_CLOSE
         answer.framing = self.to_framing
         answer.close = not self.keep
         if self.down.send_response(head, &answer) == SEND_BROKEN:
@@ -976,7 +976,7 @@ cdef class Exchange(ExchangeBase):
         self.status = <uint16_t>status
         self.response_begun = self.response_sent = True
         self.bytes_sent = size if self.request.method != METHOD_HEAD else 0
-        self.keep = self.keep and self.request_done and not self.ctx.draining
+        self.keep = self.keep and self.request_done and not self.listener.closing
         self.down.send_local(status, retry_after, "application/json", body, size, not self.keep)
         self._finish(kind)
 

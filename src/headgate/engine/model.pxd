@@ -22,6 +22,7 @@ cdef class Listener:
     cdef Networks trusted
     cdef bint has_trusted
     cdef bint allow_half_close
+    cdef public bint closing            # every answer says Connection: close: the listener is going, or this process
     cdef uint32_t max_connections
     cdef uint32_t max_connections_per_client
     cdef Limits limits

@@ -16,6 +16,8 @@ class Listener:
     """The JSON body of the status page."""
     ready: Callable[[], bool] | None
     """Whether `ready_path` answers 200 (else 503)."""
+    closing: bool
+    """Every answer says `Connection: close`: clients are to come back by another connection."""
     @property
     def fd(self) -> int: ...
     @property

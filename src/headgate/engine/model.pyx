@@ -173,10 +173,11 @@ cdef class Backend:
         """Attempts in flight in all workers: this worker's exactly, the others' at most 1 ms old."""
         cdef int worker
         cdef int64_t others = 0
-        if self.segment.workers == 1:
+        cdef int workers = self.segment.used_workers()
+        if workers == 1:
             return self.counters.active
         if self.reactor is None or self.reactor.now - self.others_at > 1000000:
-            for worker in range(self.segment.workers):
+            for worker in range(workers):
                 if worker != self.worker:
                     others += self.segment.backend_counters(worker, self.slot).active
             self.others = others

@@ -73,6 +73,7 @@ cdef class Segment:
     cdef int _check_worker(self, int worker) except -1
     cdef int _check_pool(self, int pool) except -1
     cdef uint64_t *generation_word(self) noexcept
+    cdef int used_workers(self) noexcept
     cdef BackendState *state(self, int slot) noexcept
     cdef BackendCounters *backend_counters(self, int worker, int slot) noexcept
     cdef WorkerCounters *worker_counters(self, int worker) noexcept

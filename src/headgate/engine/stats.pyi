@@ -90,8 +90,11 @@ class Segment:
     pool_capacity: Final[int]
 
     @staticmethod
-    def create(workers: int, backends: int = 8192, pools: int = 1024) -> Segment:
-        """A new, zeroed segment for so many workers (1 to 1024), backends and pools. OSError when memory is refused."""
+    def create(workers: int, backends: int = 8192, pools: int = 1024, *, room: int = 0) -> Segment:
+        """A new, zeroed segment for so many workers (1 to 1024), backends and pools. OSError when memory is refused.
+
+        room: parts for so many workers in all, of which `workers` are in use; see `use_workers`.
+        """
 
     @staticmethod
     def open(fd: int) -> Segment:
@@ -131,6 +134,16 @@ class Segment:
 
     def clear_pool(self, pool: int) -> None:
         """Frees a pool's slot for another pool: its histograms become zero in every worker's part."""
+
+    def use_workers(self, count: int) -> None:
+        """Workers 0 to count - 1 count from now on: their parts are in every sum, for good."""
+
+    @property
+    def used(self) -> int:
+        """How many workers' parts have been in use."""
+
+    def heartbeat_s(self, worker: int) -> float:
+        """When this worker last looked after its house, in seconds of CLOCK_MONOTONIC; 0 = never."""
 
     def bump_generation(self) -> int:
         """Tells every worker that some state changed; returns the new generation."""

@@ -78,8 +78,9 @@ MAX_WEIGHT = 256
 cdef enum:
     PAGE = 4096                 # sections start on a page, so that one worker never dirties another's
     LINE = 64                   # cache line
-    LAYOUT = 1                  # to be raised whenever a struct in stats.pxd or the order of sections changes
+    LAYOUT = 2                  # to be raised whenever a struct in stats.pxd or the order of sections changes
     GENERATION_OFFSET = 1024    # in the header's page, on a cache line of its own
+    USED_OFFSET = 1088          # how many workers' parts have been in use so far; written by the supervisor
     # Reading a record that is being written: writing takes 0.1 us, so spin; then the supervisor was preempted in the
     # middle, so sleep; after some 0.1 s it is dead, and what is there has to do.
     SPINS = 100
@@ -232,7 +233,8 @@ cdef class Segment:
     """The shared memory of one process tree; see the module's docstring.
 
     `create` in the supervisor, `open` in a worker that inherited the descriptor. `fd` belongs to the segment and is
-    closed with it; `workers`, `backend_capacity` and `pool_capacity` are what it was laid out for.
+    closed with it; `workers`, `backend_capacity` and `pool_capacity` are what it was laid out for; `used` says how many
+    of the workers' parts have been in use, which is as far as sums go.
 
     Every method raises ValueError once the segment is closed and IndexError for a worker, slot or pool it was not laid
     out for.
@@ -246,10 +248,11 @@ cdef class Segment:
             raise TypeError("use Segment.create() or Segment.open()")
 
     @staticmethod
-    def create(int workers, int backends=8192, int pools=1024):
+    def create(int workers, int backends=8192, int pools=1024, *, int room=0):
         """A new, zeroed segment for so many workers (1 to 1024), backends and pools. OSError when memory is refused.
 
-        The defaults are far above what one balancer serves; what is not used is never allocated.
+        The defaults are far above what one balancer serves; what is not used is never allocated. room: parts for so many
+        workers in all, of which `workers` are in use; see use_workers().
         """
         cdef Header header
         if not 1 <= workers <= 1024:
@@ -258,13 +261,17 @@ cdef class Segment:
             raise ValueError(f"backends must be 1 to {1 << 20}, not {backends}")
         if not 1 <= pools <= 1 << 16:
             raise ValueError(f"pools must be 1 to {1 << 16}, not {pools}")
-        fill_header(&header, workers, backends, pools)
+        if room and not workers <= room <= 1024:
+            raise ValueError(f"room must be {workers} to 1024, not {room}")
+        fill_header(&header, room or workers, backends, pools)
         fd = os.memfd_create("headgate", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
             os.ftruncate(fd, header.size)
             os.pwrite(fd, (<char *>&header)[:sizeof(Header)], 0)
             fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
-            return mapped(fd, &header)
+            segment = mapped(fd, &header)
+            segment.use_workers(workers)
+            return segment
         except BaseException:
             os.close(fd)
             raise
@@ -318,6 +325,9 @@ cdef class Segment:
 
     cdef uint64_t *generation_word(self) noexcept:
         return <uint64_t *>(self._base + GENERATION_OFFSET)
+
+    cdef int used_workers(self) noexcept:
+        return <int>load32(<uint32_t *>(self._base + USED_OFFSET))
 
     cdef BackendState *state(self, int slot) noexcept:
         return <BackendState *>(self._base + PAGE) + slot
@@ -415,7 +425,7 @@ cdef class Segment:
         store32(&state.probe, 0)
         memset(state.reason, 0, sizeof(state.reason))
         end_write(state, sequence)
-        for worker in range(self.workers):
+        for worker in range(self.used_workers()):
             c = self.backend_counters(worker, slot)
             # What follows `active`, without `idle`.
             memset(&c.attempts, 0, <char *>&c.idle - <char *>&c.attempts)
@@ -425,9 +435,27 @@ cdef class Segment:
         """Frees a pool's slot for another pool: its histograms become zero in every worker's part."""
         cdef int worker
         self._check_pool(pool)
-        for worker in range(self.workers):
+        for worker in range(self.used_workers()):
             memset(self.pool_latency(worker, pool), 0, sizeof(Histogram))
             memset(self.pool_first_byte(worker, pool), 0, sizeof(Histogram))
+
+    def use_workers(self, int count):
+        """Workers 0 to count - 1 count from now on: their parts are in every sum, for good. Fewer than before: no change."""
+        if count > 0:
+            self._check_worker(count - 1)
+        if count > self.used_workers():
+            store32_release(<uint32_t *>(self._base + USED_OFFSET), count)
+
+    @property
+    def used(self):
+        """How many workers' parts have been in use."""
+        self._open()
+        return self.used_workers()
+
+    def heartbeat_s(self, int worker):
+        """When this worker last looked after its house, in seconds of CLOCK_MONOTONIC; 0 = never."""
+        self._check_worker(worker)
+        return load64(&self.worker_counters(worker).heartbeat_ms) / 1000
 
     def bump_generation(self):
         """Tells every worker that some state changed; returns the new generation."""
@@ -547,7 +575,7 @@ cdef class Segment:
         cdef int worker, index
         self._check_slot(slot)
         memset(status, 0, sizeof(status))
-        for worker in range(self.workers):
+        for worker in range(self.used_workers()):
             c = self.backend_counters(worker, slot)
             active += load_signed(&c.active)
             idle += load_signed(&c.idle)
@@ -579,7 +607,7 @@ cdef class Segment:
         cdef int64_t active = 0
         cdef int worker
         self._check_slot(slot)
-        for worker in range(self.workers):
+        for worker in range(self.used_workers()):
             active += load_signed(&self.backend_counters(worker, slot).active)
         return active
 
@@ -595,7 +623,7 @@ cdef class Segment:
         total = worker_values(self.worker_counters(0))
         for name in NOT_SUMMED:
             del total[name]
-        for worker in range(1, self.workers):
+        for worker in range(1, self.used_workers()):
             values = worker_values(self.worker_counters(worker))
             for name, sum_so_far in total.items():
                 if isinstance(sum_so_far, list):
@@ -616,7 +644,7 @@ cdef class Segment:
         cdef int worker, index
         self._check_pool(pool)
         memset(sums, 0, sizeof(sums))
-        for worker in range(self.workers):
+        for worker in range(self.used_workers()):
             h = self.pool_first_byte(worker, pool) if first_byte else self.pool_latency(worker, pool)
             count += load64(&h.count)
             sum_ns += load64(&h.sum_ns)

@@ -156,7 +156,7 @@ def build(
         backends=rows,
         pools=[pool_status(segment, name, members, slots.get(name)) for name, members in by_pool.items()],
         totals=total_status(segment),
-        workers=segment.workers,
+        workers=segment.used,
         generation=segment.generation,
         version=version,
     )

@@ -93,6 +93,7 @@ class WorkerAgent:
         self._closed_listeners: list[tuple[str, Listener]] = []
         # Removed backends whose last requests are still in flight: their connections are not to be kept.
         self._leaving: list[Backend] = []
+        self._leaving_soon = False
         self._draining = False
         self._exited = False
 
@@ -141,8 +142,12 @@ class WorkerAgent:
             case messages.Addresses():
                 if (backend := self._by_slot.get(message.slot)) is not None:
                     set_addresses(backend, message.addresses)
+            case messages.Try():
+                self._try(message)
+            case messages.Leave():
+                self._leave()
             case messages.Drain():
-                self._drain(message.deadline_s)
+                self._drain(message.deadline_s, message.idle_s)
             case messages.ReopenLogs():
                 if self._engine.access_log is not None:
                     self._engine.access_log.reopen()
@@ -162,12 +167,18 @@ class WorkerAgent:
             logger.warning("worker %d: the supervisor is gone, finishing what is in flight", self._worker)
             self._drain(self._config.supervisor.drain if self._config is not None else 0.0)
 
-    def _drain(self, deadline_s: float) -> None:
+    def _leave(self) -> None:
+        """Clients and whoever looks at `ready_path` are told to go elsewhere; everything is served as before."""
+        self._leaving_soon = True
+        for listener in self._listeners.values():
+            listener.closing = True
+
+    def _drain(self, deadline_s: float, idle_s: float = 0.0) -> None:
         """Once more while it drains: another deadline."""
         self._draining = True
         self._closed_listeners += self._listeners.items()
         self._listeners.clear()
-        self._engine.drain(deadline_s, self._drained)
+        self._engine.drain(deadline_s, self._drained, idle_s)
 
     def _drained(self) -> None:
         self._channel.send(messages.Drained(self._engine.cut_off))
@@ -181,12 +192,22 @@ class WorkerAgent:
 
     # Snapshots
 
+    def _try(self, message: messages.Try) -> None:
+        text = ""
+        try:
+            plan = self._prepare(message.config)
+        except Exception as error:
+            text = _why(error)
+        else:
+            if plan.access_log is not None:
+                plan.access_log.close(0.0)
+        self._channel.send(messages.Tried(message.number, text))
+
     def _apply(self, snapshot: Snapshot) -> None:
         try:
-            plan = self._prepare(snapshot)
+            plan = self._prepare(snapshot.config)
         except Exception as error:
-            text = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
-            self._channel.send(messages.Rejected(snapshot.generation, text))
+            self._channel.send(messages.Rejected(snapshot.generation, _why(error)))
             return
         self._commit(snapshot, plan)
         self._segment.set_worker(self._worker, "generation", snapshot.generation)
@@ -194,23 +215,23 @@ class WorkerAgent:
         if self._on_applied is not None:
             self._on_applied()
 
-    def _prepare(self, snapshot: Snapshot) -> _Plan:
+    def _prepare(self, config: Config) -> _Plan:
         """Build what may fail. Changes nothing."""
         strategies = {}
-        for name, config in snapshot.config.pools.items():
+        for name, pool_config in config.pools.items():
             pool = self._pools.get(name)
-            if pool is None or pool.config.strategy != config.strategy:
+            if pool is None or pool.config.strategy != pool_config.strategy:
                 try:
-                    strategies[name] = self._make_strategy(config.strategy)
+                    strategies[name] = self._make_strategy(pool_config.strategy)
                 except Exception as error:
                     raise ValueError(f"pools.{name}.strategy: {error}") from error
-        Router([_entry(config, None) for config in snapshot.config.routes])  # raises when there is a mistake in them
+        Router([_entry(route, None) for route in config.routes])  # raises when there is a mistake in them
         old = self._config.access_log if self._config is not None else AccessLogConfig(format="off")
-        changed = old != snapshot.config.access_log
+        changed = old != config.access_log
         try:
-            access_log = self._parts.access_log(snapshot.config.access_log) if changed else None
+            access_log = self._parts.access_log(config.access_log) if changed else None
         except OSError as error:
-            path = snapshot.config.access_log.path
+            path = config.access_log.path
             raise ValueError(f"access_log.path: cannot open {path}: {error.strerror or error}") from error
         return _Plan(strategies, access_log, changed)
 
@@ -274,6 +295,7 @@ class WorkerAgent:
         listener = self._parts.listener(fds[0], config)
         listener.status = self._status
         listener.ready = partial(self._ready, bind)
+        listener.closing = self._leaving_soon
         self._connect(bind, listener)
         self._listeners[bind] = listener
         self._engine.add_listener(listener)
@@ -329,7 +351,11 @@ class WorkerAgent:
     def _ready(self, bind: str) -> bool:
         """Can every pool that this listener leads to serve somebody?"""
         pools = {config.pool for config, _ in self._routes_of(bind)}
-        return not self._draining and bool(pools) and all(self._pools[name].routable for name in pools)
+        return (
+            not (self._draining or self._leaving_soon)
+            and bool(pools)
+            and all(self._pools[name].routable for name in pools)
+        )
 
     # Housekeeping
 
@@ -347,6 +373,10 @@ class WorkerAgent:
             for backend in self._leaving:
                 backend.close_idle()
             self._leaving = [backend for backend in self._leaving if backend.active]
+
+
+def _why(error: Exception) -> str:
+    return str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
 
 
 def _entry(config: RouteConfig, target: T) -> Entry[T]:

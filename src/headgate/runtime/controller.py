@@ -14,11 +14,13 @@ from collections.abc import Callable, Mapping
 from random import Random
 from typing import Any
 
+import msgspec
+
 from headgate.config.schema import Config, Strategy
 from headgate.discovery.dns import Lookup, system_lookup
 from headgate.engine import stats
 from headgate.observe.logging import LEVELS
-from headgate.runtime import edits, states
+from headgate.runtime import edits, overrides, states
 from headgate.runtime.fleet import Fleet
 from headgate.runtime.links import Link
 from headgate.runtime.messages import (
@@ -33,8 +35,11 @@ from headgate.runtime.messages import (
     Probed,
     Rejected,
     StrategyError,
+    Tried,
     Trip,
+    Try,
 )
+from headgate.runtime.overrides import Changes, Effective
 from headgate.runtime.secrets import machine_secret, pool_secret, state_directory
 from headgate.runtime.snapshot import Snapshot
 from headgate.runtime.states import BackendRecord
@@ -51,10 +56,11 @@ _HOUSEKEEPING_S = 0.5
 class Controller:
     """Runs a configuration: slots, snapshots, checks, breakers, names, and changes while it runs.
 
-    config: validated. segment: the shared segment, whose states this process alone writes. loop: where everything
-    happens; all methods are called from its thread. lookup: resolves names (blocking, called in threads). random,
-    now (monotonic seconds) and wall (seconds since 1970): injected for tests. secret: the machine's secret for sticky
-    cookies; read from its file, once it is needed, when not given.
+    config: validated, as a file has it. changes: made at run time earlier, to be put over it. segment: the shared
+    segment, whose states this process alone writes. loop: where everything happens; all methods are called from its
+    thread. lookup: resolves names (blocking, called in threads). random, now (monotonic seconds) and wall (seconds since
+    1970): injected for tests. secret: the machine's secret for sticky cookies; read from its file, once it is needed,
+    when not given.
 
     Resolving and checking begin at once; `first_round` waits for them.
     """
@@ -70,16 +76,21 @@ class Controller:
         now: Callable[[], float] | None = None,
         wall: Callable[[], float] = time.time,
         secret: bytes | None = None,
+        changes: Changes = overrides.NONE,
     ) -> None:
         self._loop = loop
         self._segment = segment
         self._secret = secret
+        self._file = config
         self._config = config
+        self._changes = changes
         self._generation = 0
         self._links: list[Link] = []
         self._publishing = False
         self._late: set[Link] = set()
         self._acknowledged = Event()
+        self._rehearsal = 0
+        self._rehearsing: dict[Link, str | None] = {}
         self._said: set[tuple[str, str]] = set()
         self._timer: TimerHandle | None = None
         self._closed = False
@@ -87,8 +98,12 @@ class Controller:
         """Called with every message of a worker, after the controller has dealt with it."""
         self.on_gone: Callable[[Link], None] = lambda link: None
         """Called when a worker's channel has ended without `detach`; it is detached by then."""
+        self.on_changes: Callable[[Changes], None] = lambda changes: None
+        """Called when what was changed at run time is another than before, with all of it (for a state file)."""
+        self.recycling = True
+        """May the slots of removed backends be used again? Not while workers that are not attached use the segment."""
         self._fleet = Fleet(segment, self._moved, loop=loop, lookup=lookup, random=random, now=now, wall=wall)
-        self.apply(config)
+        self._become(config, overrides.effective(config, changes))
 
     # What there is
 
@@ -96,6 +111,16 @@ class Controller:
     def config(self) -> Config:
         """The configuration as it is now, runtime changes included."""
         return self._config
+
+    @property
+    def file(self) -> Config:
+        """The configuration without runtime changes: as it was last given whole."""
+        return self._file
+
+    @property
+    def changes(self) -> Changes:
+        """What was changed at run time and holds (see `overrides`)."""
+        return self._changes
 
     @property
     def segment(self) -> stats.Segment:
@@ -182,6 +207,7 @@ class Controller:
         link.close()
         if link in self._links:
             self._links.remove(link)
+            self._rehearsing.pop(link, None)
             self._late.discard(link)
             self._segment.zero_worker_gauges(link.worker)
             self._recycle()
@@ -214,29 +240,30 @@ class Controller:
     def add_backend(self, pool: str, url: str, weight: int = 1, name: str | None = None) -> BackendRecord:
         """One backend more, used as soon as its first check has passed."""
         config, added = edits.with_backend(self._config, pool, url, weight, name)
-        self.apply(config)
+        self._change(config, overrides.with_added(self._changes, self._file, pool, added))
         return self._fleet.records[pool, added.name]
 
     def remove_backend(self, pool: str, backend: str) -> None:
         """No new request from now on; those in flight finish."""
-        self.apply(edits.without_backend(self._config, pool, backend)[0])
+        config, removed = edits.without_backend(self._config, pool, backend)
+        self._change(config, overrides.with_removed(self._changes, self._file, pool, removed.name))
 
     def drain_backend(self, pool: str, backend: str) -> None:
         """No new sessions from now on; bound ones go on. `enable_backend` ends it."""
-        self._fleet.administer(self.backend(pool, backend), "draining", enabled=True, draining=True)
+        self._administer(self.backend(pool, backend), "draining")
 
     def enable_backend(self, pool: str, backend: str) -> None:
         """Back from `drain_backend` or `disable_backend`."""
-        self._fleet.administer(self.backend(pool, backend), "enabled", enabled=True, draining=False)
+        self._administer(self.backend(pool, backend), None)
 
     def disable_backend(self, pool: str, backend: str) -> None:
         """No new request at all from now on, bound sessions included; those in flight finish."""
-        self._fleet.administer(self.backend(pool, backend), "disabled", enabled=False, draining=False)
+        self._administer(self.backend(pool, backend), "disabled")
 
     def set_weight(self, pool: str, backend: str, weight: int) -> None:
         """0 to 256; 0 = bound sessions only."""
         config, changed = edits.with_weight(self._config, pool, backend, weight)
-        self.apply(config)
+        self._change(config, overrides.with_weight(self._changes, self._file, pool, changed.name, weight))
         self._fleet.states.happened(self._fleet.records[pool, changed.name], "weight set", str(weight))
 
     def set_strategy(self, pool: str, strategy: str | Mapping[str, Any] | Strategy) -> None:
@@ -244,10 +271,82 @@ class Controller:
 
         A worker that cannot build it refuses the snapshot (see `applied`) and goes on as before.
         """
-        self.apply(edits.with_strategy(self._config, pool, strategy))
+        config = edits.with_strategy(self._config, pool, strategy)
+        chosen = config.pools[pool].strategy
+        self._change(config, overrides.with_strategy(self._changes, self._file, pool, chosen))
+
+    def set_workers(self, workers: int) -> None:
+        """Remember that so many workers are wanted, whatever the file says. (Starting them is the supervisor's.)"""
+        config = msgspec.structs.replace(self._config, workers=workers)
+        self._change(config, overrides.with_workers(self._changes, self._file, workers))
 
     def apply(self, config: Config) -> None:
-        """A whole new configuration. Backends that stay keep their slot, health, breaker and administrative state."""
+        """A whole new configuration, and nothing but it: of what was changed at run time, only which backends are
+        drained or disabled stays. Backends that stay keep their slot, health and breaker."""
+        states = {
+            name: overrides.PoolChanges(states=changed.states)
+            for name, changed in self._changes.pools.items()
+            if changed.states
+        }
+        self._become(config, overrides.effective(config, Changes(states)))
+
+    def merged(self, config: Config) -> Effective:
+        """What would run if this were the file now: `config` with the changes made at run time over it."""
+        return overrides.effective(config, self._changes)
+
+    def reload(self, config: Config) -> Effective:
+        """The file has been read again. Changes made at run time stay, by the rule of `overrides`."""
+        become = self.merged(config)
+        self._become(config, become)
+        return become
+
+    async def rehearse(self, config: Config, timeout_s: float) -> list[str]:
+        """Ask every worker whether it could become this; returns why not, each reason once. Nothing changes.
+
+        What only workers find out: whether a strategy can be imported and built, whether the log can be opened.
+        """
+        self._rehearsal += 1
+        self._rehearsing = dict.fromkeys(self._links)
+        for link in self._links:
+            link.send(Try(self._rehearsal, config))
+            link.deliver()
+        try:
+            async with timeout(timeout_s):
+                while None in self._rehearsing.values():
+                    self._acknowledged.clear()
+                    await self._acknowledged.wait()
+        except TimeoutError:
+            return [f"a worker did not answer within {timeout_s:g} s"]
+        finally:
+            answers, self._rehearsing = self._rehearsing, {}
+        return list(dict.fromkeys(answer for answer in answers.values() if answer))
+
+    def _administer(self, record: BackendRecord, state: overrides.AdminState | None) -> None:
+        self._set_state(record, state)
+        self._remember(overrides.with_state(self._changes, record.pool, record.config, state))
+
+    def _set_state(self, record: BackendRecord, state: overrides.AdminState | None) -> None:
+        self._fleet.administer(record, state or "enabled", enabled=state != "disabled", draining=state == "draining")
+
+    def _change(self, config: Config, changes: Changes) -> None:
+        """Something was changed at run time."""
+        self._apply(config)
+        self._remember(changes)
+
+    def _become(self, file: Config, become: Effective) -> None:
+        self._apply(become.config)
+        self._file = file
+        for pool, changed in become.changes.pools.items():
+            for name, change in changed.states.items():
+                self._set_state(self._fleet.records[pool, name], change.state)
+        self._remember(become.changes)
+
+    def _remember(self, changes: Changes) -> None:
+        if changes != self._changes:
+            self._changes = changes
+            self.on_changes(changes)
+
+    def _apply(self, config: Config) -> None:
         self._fleet.apply(config, self._generation + 1)
         self._config = config
         self.publish()
@@ -268,6 +367,10 @@ class Controller:
                     said = f"the new state is refused, workers go on as before: {text}"
                     self._say_once("rejected", said, logging.ERROR)
                 self._acknowledged.set()
+            case Tried(number, text):
+                if number == self._rehearsal and link in self._rehearsing:
+                    self._rehearsing[link] = text
+                    self._acknowledged.set()
             case Failed(slot, kind, reason):
                 self._fleet.failed(slot, kind, reason)
             case Trip(slot, kind, reason):
@@ -320,6 +423,8 @@ class Controller:
             link.send(Addresses(slot, addresses))
 
     def _recycle(self) -> None:
+        if not self.recycling:
+            return
         acknowledged = min((link.generation for link in self._links), default=self._generation)
         self._fleet.recycle(acknowledged)
         if self._timer is None and not self._closed and (self._fleet.resting or self._late):

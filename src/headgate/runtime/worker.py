@@ -33,7 +33,16 @@ _LEAST_BUFFERS = 64 << 20
 
 # Ctrl-C and a closing terminal reach the whole process group, and log rotation tools are careless with groups too:
 # what a worker does is decided by the supervisor alone, over the control socket.
-_NOT_OURS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+_NOT_OURS = (
+    signal.SIGINT,
+    signal.SIGTERM,
+    signal.SIGHUP,
+    signal.SIGQUIT,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGTTIN,
+    signal.SIGTTOU,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -64,7 +73,7 @@ def _start(channel: MessageChannel, segment_fd: int, worker: int, app_dir: str |
     """An engine that does what the channel says, once it runs."""
     segment = Segment.open(segment_fd)
     engine = Engine(segment, worker)
-    engine.buffer_limit = _buffer_limit(segment.workers)
+    engine.buffer_limit = _buffer_limit(segment.used)
     segment.set_worker(worker, "started_ms", time.time_ns() // 1_000_000)
     make_strategy = StrategyMaker(lambda: engine.now, app_dir=app_dir)
     agent = WorkerAgent(engine, segment, worker, channel, make_strategy=make_strategy, on_applied=_tune_gc_once())
