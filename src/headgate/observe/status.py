@@ -173,7 +173,7 @@ def backend_status(segment: Segment, row: BackendRow) -> BackendStatus:
     """One backend, as the segment shows it now."""
     pool, name, url, slot = row
     flags, weight, reason, since_ms = segment.backend_state(slot)
-    counted = segment.backendtotal_status(slot)
+    counted = segment.backend_totals(slot)
     return BackendStatus(
         url=url,
         name=name,

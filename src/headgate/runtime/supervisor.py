@@ -15,7 +15,12 @@ import signal
 import subprocess
 from asyncio import AbstractEventLoop
 from collections.abc import Callable
+from typing import Literal
 
+from headgate.admin.host import ListenerState
+from headgate.admin.service import bind as bind_admin
+from headgate.admin.state_file import StateFileError
+from headgate.admin.state_file import load as load_state
 from headgate.config.addresses import Bind
 from headgate.config.load import load
 from headgate.config.schema import Config
@@ -26,8 +31,10 @@ from headgate.runtime.controller import Controller
 from headgate.runtime.holder import describe_holder
 from headgate.runtime.links import Link
 from headgate.runtime.messages import Drain, Drained, Listen, Log, Message, ReopenLogs, Stop
+from headgate.runtime.overrides import NONE
 from headgate.runtime.processes import COULD_NOT_START, Backoff, describe_exit, spawn
 from headgate.runtime.sockets import BoundSocket, CannotBind, bind_all
+from headgate.runtime.steering import Steering
 from headgate.runtime.summary import summary
 
 log = logging.getLogger("headgate.supervisor")
@@ -83,6 +90,8 @@ class Supervisor:
         self._controller: Controller | None = None
         self._segment: stats.Segment | None = None
         self._bound: list[BoundSocket] = []
+        self._admin_socket: BoundSocket | None = None
+        self._steering: Steering | None = None
         self._listening = False
         self._stopping = False
         self._at_once = False
@@ -94,9 +103,12 @@ class Supervisor:
         """Start, serve until told to stop, drain. Returns the exit code; says why on the log."""
         try:
             self._bound = bind_all((listener.bind for listener in self._config.listeners), self._holder)
+            self._admin_socket = bind_admin(self._config.admin)
         except CannotBind as error:
             for line in str(error).splitlines():
                 log.error("%s", line)
+            for bound in self._bound:
+                bound.close()
             return EXIT_COULD_NOT_START
         handlers = signals.Signals(
             self._loop,
@@ -111,6 +123,10 @@ class Supervisor:
             return await self._serve()
         finally:
             handlers.close()
+            if self._steering is not None:
+                await self._steering.close()
+            elif self._admin_socket is not None:
+                self._admin_socket.close()
             self._kill_all()
             if self._controller is not None:
                 self._controller.close()
@@ -126,7 +142,17 @@ class Supervisor:
         self._segment = stats.Segment.create(
             count, backends=max(_LEAST_BACKENDS, 2 * backends), pools=max(_LEAST_POOLS, 2 * len(self._config.pools))
         )
-        self._controller = controller = Controller(self._config, self._segment, loop=self._loop)
+        state_file = self._config.admin.state_file if self._config.admin is not None else ""
+        try:
+            changes = load_state(state_file, self._config) if state_file else NONE
+        except StateFileError as error:
+            log.error("cannot start: %s", error)
+            return EXIT_CONFIG
+        self._controller = controller = Controller(self._config, self._segment, loop=self._loop, changes=changes)
+        if self._config.admin is not None and self._admin_socket is not None:
+            path = os.fspath(self._config_path) if self._config_path is not None else ""
+            self._steering = Steering(self, controller, config_path=path, state_file=state_file, loop=self._loop)
+            await self._steering.start(self._config.admin, self._admin_socket)
         controller.on_message = self._message
         controller.on_gone = self._channel_gone
         self._workers = [_Worker(number) for number in range(count)]
@@ -150,6 +176,19 @@ class Supervisor:
         if self._failure is not None:
             return self._give_up()
         return await self._drain()
+
+    # What the admin API sees
+
+    @property
+    def ready(self) -> bool:
+        """Clients are let in, and may go on coming."""
+        return self._listening and not self._stopping
+
+    @property
+    def listener_states(self) -> list[ListenerState]:
+        """Every listener, with its real port."""
+        state: Literal["open", "draining", "closed"] = "open" if self.ready else "closed"
+        return [ListenerState(bound.bind.text, state) for bound in self._bound]
 
     # Starting
 
