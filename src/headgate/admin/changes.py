@@ -30,7 +30,7 @@ async def add_backend(call: Call) -> doc.BackendDone:
     new: doc.NewBackend = call.body
     controller = call.host.controller
     try:
-        config, added = edits.with_backend(controller.config, pool, new.url, new.weight, new.name)
+        _, added = edits.with_backend(controller.config, pool, new.url, new.weight, new.name)
     except ValueError as error:
         taken = any(new.name == other.name for other in controller.config.pools[pool].backends)
         raise _refused(error, 409 if taken else 422) from None

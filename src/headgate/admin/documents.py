@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
+import msgspec
 from msgspec import Meta
 
 from headgate.admin.endpoint import Body
@@ -199,7 +200,7 @@ class NewStrategy(Body, frozen=True):
     """A strategy."""
 
     name: str
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
 class LogLevel(Record, frozen=True, kw_only=True):

@@ -54,4 +54,4 @@ class Host(Protocol):
         """Accept again. Raises ValueError."""
 
     async def saved(self) -> str | None:
-        """Wait until the last change is in the state file. Returns why it is not, "" when it is, None without a file."""
+        """Wait until the last change is in the state file. Why it is not; "" when it is, None without such a file."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 
 from headgate import __version__
 from headgate.admin.documents import Backend, Metrics, Pool, Worker
+from headgate.observe.status import LatencyStatus
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -81,10 +82,11 @@ def exposition(document: Metrics) -> bytes:
 
 def _latencies(out: list[str], pools: Iterable[Pool]) -> None:
     """Summaries: the segment's own quantiles, each within 3.2 %."""
-    for name, text, of_pool in (
+    families: tuple[tuple[str, str, Callable[[Pool], LatencyStatus | None]], ...] = (
         ("request_seconds", "How long exchanges took in all.", lambda row: row.total_time),
         ("first_byte_seconds", "How long exchanges took to their first byte.", lambda row: row.first_byte_time),
-    ):
+    )
+    for name, text, of_pool in families:
         full = f"headgate_pool_{name}"
         out += [f"# HELP {full} {text}", f"# TYPE {full} summary"]
         for pool in pools:

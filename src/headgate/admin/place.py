@@ -7,10 +7,10 @@ Nothing configured: a unix socket with mode 0600, `admin.sock` in
 3. $XDG_RUNTIME_DIR/headgate, for a user who is logged in;
 4. /tmp/headgate-UID, for anybody else. A directory there that is not ours alone is not used.
 
-A second balancer of the same user finds the first one's socket answered and takes `admin-PID.sock` beside it. Files that
-nobody listens behind any more (a killed process leaves its own) are removed by whoever starts next. Two that start at
-once take turns by a lock on the directory. Where the directory cannot be had, the balancer runs without an admin API and
-says so: only an address that somebody configured is worth not starting for.
+A second balancer of the same user finds the first one's socket answered and takes `admin-PID.sock` beside it. Files
+that nobody listens behind any more (a killed process leaves its own) are removed by whoever starts next. Two that start
+at once take turns by a lock on the directory. Where the directory cannot be had, the balancer runs without an admin API
+and says so: only an address that somebody configured is worth not starting for.
 """
 
 from __future__ import annotations

@@ -233,9 +233,7 @@ def pool_list(host: Host, rows: Iterable[doc.Backend], names: Iterable[str] | No
             *(["strategy"] if changes.strategy is not None else []),
             *(["backends"] if changes.added or changes.removed else []),
         ]
-        found.append(
-            doc.Pool(**fields, strategy=strategy.name, strategy_options=strategy.options, changed=changed)
-        )
+        found.append(doc.Pool(**fields, strategy=strategy.name, strategy_options=strategy.options, changed=changed))
     return found
 
 

@@ -53,6 +53,7 @@ class Server:
         self._plan = plan
         self._handle = handle
         self._tasks: set[asyncio.Task[None]] = set()
+        self._serving = 0
         self._server: asyncio.Server | None = None
 
     async def start(self, sock: socket.socket) -> None:
@@ -72,17 +73,22 @@ class Server:
     async def _connected(self, reader: StreamReader, writer: StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
-        others = len(self._tasks)
+        crowded = self._serving >= CONNECTIONS
         self._tasks.add(task)
         writer.transport.set_write_buffer_limits(0)  # drained means: the kernel has all of it
         try:
-            if others >= 2 * CONNECTIONS:
-                writer.transport.abort()
-            elif others >= CONNECTIONS:
+            if not crowded:
+                self._serving += 1
+                try:
+                    await self._serve(reader, writer)
+                finally:
+                    self._serving -= 1
+            elif len(self._tasks) <= 2 * CONNECTIONS:
                 reason = f"{CONNECTIONS} requests are being served already"
                 await _write(writer, Answer.of(Refusal(503, "busy", reason, headers=(("Retry-After", "1"),))).encode())
+                await _linger(reader)
             else:
-                await self._serve(reader, writer)
+                writer.transport.abort()
         except (ConnectionError, TimeoutError, EOFError):
             pass
         except asyncio.CancelledError:
@@ -123,7 +129,7 @@ class Server:
             answer = Answer.of(Refusal(500, "internal", "see the balancer's log"))
         await _write(writer, answer.encode(head_only=head_only))
         if not whole:
-            await _linger(reader, writer)
+            await _linger(reader)
 
 
 def _peer(writer: StreamWriter) -> Peer:
@@ -143,7 +149,7 @@ async def _write(writer: StreamWriter, data: bytes) -> None:
             writer.write_eof()
 
 
-async def _linger(reader: StreamReader, writer: StreamWriter) -> None:
+async def _linger(reader: StreamReader) -> None:
     """Throw away what still comes, within bounds."""
     left = _LINGER_BYTES
     with contextlib.suppress(OSError, TimeoutError):

@@ -58,9 +58,7 @@ TABLE = Table(
         _get("/pools", "All pools.", reads.pools, list[doc.Pool]),
         _get("/pools/{pool}", "One pool.", reads.pool, doc.Pool, refuses=_NO_POOL),
         _get("/backends", "All backends, with the reasons for their state.", reads.backends, list[doc.Backend]),
-        _get(
-            "/pools/{pool}/backends", "A pool's backends.", reads.pool_backends, list[doc.Backend], refuses=_NO_POOL
-        ),
+        _get("/pools/{pool}/backends", "A pool's backends.", reads.pool_backends, list[doc.Backend], refuses=_NO_POOL),
         _get(_BACKEND, "One backend, by its name or URL.", reads.backend, doc.Backend, refuses=_NO_BACKEND),
         _get("/config", "The configuration, secrets masked.", reads.config, doc.ConfigDocument),
         _get("/metrics", "The counters, for Prometheus.", reads.metrics, metrics.CONTENT_TYPE),

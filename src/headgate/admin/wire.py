@@ -30,7 +30,13 @@ class Refusal(Exception):
     """An answer other than the one asked for. word: for programs ("not_found"). reason: for people."""
 
     def __init__(
-        self, status: int, word: str, reason: str, *, headers: tuple[tuple[str, str], ...] = (), problems: tuple[str, ...] = ()
+        self,
+        status: int,
+        word: str,
+        reason: str,
+        *,
+        headers: tuple[tuple[str, str], ...] = (),
+        problems: tuple[str, ...] = (),
     ) -> None:
         super().__init__(reason)
         self.status = status

@@ -31,8 +31,8 @@ def dump(table: Struct, *, mask: bool = True) -> dict[str, Any]:
             continue  # they say nothing there, and a file that had them would be refused
         notes = get_args(hint)[1:] if get_origin(hint) is Annotated else ()
         if value is None:
-            if FALSE_IS_NONE in notes or any(getattr(note, "off", False) or "false" in _expects(note) for note in notes):
-                tree[name] = False
+            if FALSE_IS_NONE in notes or any("false" in str(getattr(note, "expects", "")) for note in notes):
+                tree[name] = False  # off; what is merely not set is left out
             continue
         if mask and value and name in _SECRET_KEYS:
             tree[name] = MASK
@@ -45,10 +45,6 @@ def dump(table: Struct, *, mask: bool = True) -> dict[str, Any]:
         else:
             tree[name] = _plain(value, hint, notes, mask)
     return tree
-
-
-def _expects(note: object) -> str:
-    return str(getattr(note, "expects", ""))
 
 
 def _plain(value: Any, hint: Any, notes: tuple[Any, ...], mask: bool) -> Any:

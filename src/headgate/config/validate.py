@@ -128,7 +128,7 @@ class _Checks:
             hint = 'such as token = "${HEADGATE_TOKEN}", or use bind = "unix:/run/headgate.sock"'
             self._problems.add((*key, "token"), f"is missing: {quoted(admin.bind.text)} is on TCP", hint)
         if not admin.bind.is_loopback and not admin.allow_remote:
-            message = f"{quoted(admin.bind.text)} can be reached from other machines, and the token would be sent in plain"
+            message = f"{quoted(admin.bind.text)} can be reached by other machines, and the token would go in plain"
             self._problems.add((*key, "bind"), message, 'use "127.0.0.1:…", or set allow_remote = true')
 
     # --- pools -------------------------------------------------------------------------------------------------------
