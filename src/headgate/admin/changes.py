@@ -157,7 +157,7 @@ async def _listener(call: Call, act: Any) -> doc.Done:
         known = ", ".join(listener.bind for listener in call.host.listeners)
         raise Refusal(404, "no_such_listener", f"there is no listener {bind!r} (there is: {known})")
     try:
-        act(bind)
+        await act(bind)
     except ValueError as error:
         raise _refused(error, 409) from None
     return await _done(call)

@@ -47,10 +47,10 @@ class Host(Protocol):
     async def plan(self) -> ReloadResult:
         """What `reload` would do."""
 
-    def drain_listener(self, bind: str) -> None:
+    async def drain_listener(self, bind: str) -> None:
         """Accept no more there; open connections go on. Raises ValueError."""
 
-    def open_listener(self, bind: str) -> None:
+    async def open_listener(self, bind: str) -> None:
         """Accept again. Raises ValueError."""
 
     async def saved(self) -> str | None:

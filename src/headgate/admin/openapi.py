@@ -18,8 +18,8 @@ from headgate.admin.wire import Error
 _REFERENCE = "#/components/schemas/{name}"
 _DESCRIPTION = (
     "Looks at a running balancer and changes it. Over a unix socket the kernel says who asks; over TCP every request "
-    "but those for /livez and /readyz carries `Authorization: Bearer TOKEN`. A connection carries one request. Parts of "
-    "a path are percent-encoded: a backend may be named by its URL."
+    "but those for /livez and /readyz carries `Authorization: Bearer TOKEN`. A connection carries one request. Parts "
+    "of a path are percent-encoded: a backend may be named by its URL."
 )
 # What every request may be answered with. (421 and 403 are about names and pages of other origins: docs/admin-api.md.)
 _ALWAYS = {

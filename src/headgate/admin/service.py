@@ -2,35 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from asyncio import AbstractEventLoop
 
-from headgate.admin import place
 from headgate.admin.access import Access
 from headgate.admin.host import Host
 from headgate.admin.server import Server
 from headgate.admin.table import TABLE
 from headgate.admin.wire import Answer, Request
 from headgate.config.schema import Admin
-from headgate.runtime.sockets import BoundSocket, CannotBind
-
-log = logging.getLogger("headgate.admin")
-
-
-def bind(config: Admin | None) -> BoundSocket | None:
-    """The socket for this configuration; None where there is to be none, or where the default one cannot be had.
-
-    Raises CannotBind for a configured address.
-    """
-    if config is None:
-        return None
-    if config.bind is not None:
-        return place.bind_configured(config.bind)
-    try:
-        return place.bind_default()
-    except CannotBind as error:
-        log.warning("%s", error)
-        return None
+from headgate.runtime.sockets import BoundSocket
 
 
 class Service:

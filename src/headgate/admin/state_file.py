@@ -48,7 +48,9 @@ def load(path: str, file: Config) -> Changes:
     """
     changes = _read(path)
     try:
-        validate(dump(effective(file, changes).config, mask=False))
+        # A listener that is closed may be the only one, or a route's: it is no mistake then.
+        open_again = msgspec.structs.replace(changes, closed=())
+        validate(dump(effective(file, open_again).config, mask=False))
     except ConfigError as error:
         fix = "it is left as it is; correct it, or move it away to start without the changes made while running"
         raise StateFileError(f"{path}: what it holds cannot be: {error}; {fix}") from error

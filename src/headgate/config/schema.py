@@ -62,12 +62,37 @@ class AccessLog(Struct, frozen=True, kw_only=True):
     """A file, or "-" for standard output, where containers and systemd expect it."""
 
 
+class Rollback(Struct, frozen=True, kw_only=True):
+    """A reload takes itself back when requests begin to fail. `rollback = {}` turns it on with the defaults."""
+
+    errors: Annotated[float, Share()] = 0.1
+    """Share of answers with a status of 500 or more at which the old configuration comes back, if it was lower before
+    the reload. A tenth: far above what a healthy service shows, far below a broken one."""
+    within: Seconds = 10.0
+    """How long after a reload this is watched. What a mistake in a configuration breaks, it breaks at once."""
+    requests: Annotated[int, Whole(1, 10**6)] = 20
+    """So many answers are needed for a judgement. With fewer, two failures would be a tenth."""
+
+
 class Supervisor(Struct, frozen=True, kw_only=True):
     """The process that owns sockets, checks and workers."""
 
     drain: Seconds = 30.0
-    """How long requests in flight may take to finish after SIGTERM. 30 s is what Kubernetes and most deploy tools
-    wait before they kill."""
+    """How long requests in flight may take to finish after SIGTERM, `notice` included. 30 s is what Kubernetes and
+    most deploy tools wait before they kill."""
+    notice: SecondsOrOff = 1.0
+    """How long after SIGTERM clients may still come, where a listener has a `ready_path`: it says 503 at once, and every
+    answer says `Connection: close`. Without a `ready_path` nobody new is let in, and clients with an idle connection
+    have this time to be told. One second: enough for a balancer that looks every second, and short for who waits."""
+    retire: SecondsOrOff = 3600.0
+    """How long a worker that was replaced (an upgrade) or is one too many may go on with what it has: downloads,
+    WebSockets. An hour: long enough for almost every download, and old versions do not pile up for ever."""
+    watchdog: SecondsOrOff = 5.0
+    """A worker that gives no sign of life for so long is killed and replaced. Five seconds: a strategy's import may
+    hold up a worker for two or three, and clients of one that hangs wait so long at most."""
+    rollback: Annotated[Rollback | None, FALSE_IS_NONE] = None
+    """Take a reload back by itself when requests begin to fail. Off: the reload that mends an outage may look like the
+    one that causes it."""
 
 
 class Admin(Struct, frozen=True, kw_only=True):
@@ -81,7 +106,7 @@ class Admin(Struct, frozen=True, kw_only=True):
     because the kernel then says who asks, and no browser and no other machine can."""
     token: Annotated[str, Text()] = ""
     """What a request must carry, as `Authorization: Bearer TOKEN`; at least 16 characters. TCP needs one. On a unix
-    socket root and the user the balancer runs as need none; others, where the file's mode was widened to let them in,
+    socket, root and the user the balancer runs as need none; others, where the file's mode was widened to let them in,
     do."""
     hosts: tuple[Annotated[str, Authority()], ...] = ()
     """Host names, besides "localhost" and plain IP addresses, under which a request may ask (its port does not matter).
@@ -533,7 +558,6 @@ def _with_cookie_name(name: str, pool: Pool) -> Pool:
 
 NOT_YET: dict[type[Struct], tuple[str, ...]] = {
     AccessLog: ("fields", "sample"),
-    Supervisor: ("upgrade_socket",),
     Listener: ("proxy_protocol", "tls"),
     Backend: ("priority", "max_connections", "max_requests"),
     Pool: ("fallback", "slow_start", "queue", "limits", "tls"),

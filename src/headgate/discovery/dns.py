@@ -96,10 +96,11 @@ class Resolver:
         self._settled.set()
         self._closed = False
 
-    def watch(self, host: str, port: int) -> list[bytes]:
+    def watch(self, host: str, port: int, known: Sequence[bytes] = ()) -> list[bytes]:
         """Begin to follow a name (counted: every `watch` has its `unwatch`); returns what is known of it now.
 
-        A numeric address is answered at once, and never asked for.
+        A numeric address is answered at once, and never asked for. known: addresses from earlier, good until the first
+        answer.
         """
         literal = literal_address(host, port)
         if literal is not None:
@@ -107,6 +108,7 @@ class Resolver:
         watched = self._names.get((host, port))
         if watched is None:
             watched = self._names[host, port] = _Watched()
+            watched.addresses = list(known)
             self._unanswered.add((host, port))
             self._settled.clear()
             self._ask((host, port))

@@ -22,6 +22,7 @@ from headgate.engine import stats
 from headgate.observe.logging import LEVELS
 from headgate.runtime import edits, overrides, states
 from headgate.runtime.fleet import Fleet
+from headgate.runtime.knowledge import Knowledge
 from headgate.runtime.links import Link
 from headgate.runtime.messages import (
     Addresses,
@@ -58,9 +59,10 @@ class Controller:
 
     config: validated, as a file has it. changes: made at run time earlier, to be put over it. segment: the shared
     segment, whose states this process alone writes. loop: where everything happens; all methods are called from its
-    thread. lookup: resolves names (blocking, called in threads). random, now (monotonic seconds) and wall (seconds since
-    1970): injected for tests. secret: the machine's secret for sticky cookies; read from its file, once it is needed,
-    when not given.
+    thread. lookup: resolves names (blocking, called in threads). random, now (monotonic seconds) and wall (seconds
+    since 1970): injected for tests. secret: the machine's secret for sticky cookies; read from its file, once it is
+    needed, when not given. knowledge: what the process before this one knew of the backends (an upgrade);
+    same_segment: it used this very segment, and workers of it still do.
 
     Resolving and checking begin at once; `first_round` waits for them.
     """
@@ -77,6 +79,8 @@ class Controller:
         wall: Callable[[], float] = time.time,
         secret: bytes | None = None,
         changes: Changes = overrides.NONE,
+        knowledge: Knowledge | None = None,
+        same_segment: bool = False,
     ) -> None:
         self._loop = loop
         self._segment = segment
@@ -102,7 +106,17 @@ class Controller:
         """Called when what was changed at run time is another than before, with all of it (for a state file)."""
         self.recycling = True
         """May the slots of removed backends be used again? Not while workers that are not attached use the segment."""
-        self._fleet = Fleet(segment, self._moved, loop=loop, lookup=lookup, random=random, now=now, wall=wall)
+        self._fleet = Fleet(
+            segment,
+            self._moved,
+            loop=loop,
+            lookup=lookup,
+            random=random,
+            now=now,
+            wall=wall,
+            knowledge=knowledge,
+            same_segment=same_segment,
+        )
         self._become(config, overrides.effective(config, changes))
 
     # What there is
@@ -137,14 +151,18 @@ class Controller:
         """The attached workers."""
         return tuple(self._links)
 
+    def knowledge(self) -> Knowledge:
+        """What is known of the backends, for the process that comes after this one."""
+        return self._fleet.knowledge()
+
     @property
     def events(self) -> list[states.Event]:
         """The last changes of state, oldest first."""
         return list(self._fleet.states.events)
 
-    def note(self, what: str, reason: str, pool: str = "") -> None:
-        """Add something to the events that is about no single backend."""
-        self._fleet.states.note(what, reason, pool)
+    def note(self, what: str, reason: str, pool: str = "", *, quiet: bool = False) -> None:
+        """Add something to the events that is about no single backend. quiet: the log has it from elsewhere."""
+        self._fleet.states.note(what, reason, pool, quiet=quiet)
 
     @property
     def pool_slots(self) -> dict[str, int]:
@@ -274,6 +292,12 @@ class Controller:
         config = edits.with_strategy(self._config, pool, strategy)
         chosen = config.pools[pool].strategy
         self._change(config, overrides.with_strategy(self._changes, self._file, pool, chosen))
+
+    def set_listener(self, bind: str, *, closed: bool) -> None:
+        """Close a listener of the file, or have it again. (Its socket is the supervisor's.)"""
+        changes = overrides.with_listener(self._changes, bind, closed=closed)
+        config = overrides.effective(self._file, changes).config
+        self._change(msgspec.structs.replace(self._config, listeners=config.listeners), changes)
 
     def set_workers(self, workers: int) -> None:
         """Remember that so many workers are wanted, whatever the file says. (Starting them is the supervisor's.)"""

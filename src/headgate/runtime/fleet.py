@@ -21,6 +21,7 @@ from headgate.health.plan import check_addresses, plan_for
 from headgate.resilience import breaker, health_state
 from headgate.runtime.address import pack_address
 from headgate.runtime.breakers import Breakers
+from headgate.runtime.knowledge import Knowledge, KnownBackend
 from headgate.runtime.slots import SlotTable
 from headgate.runtime.states import BackendRecord, States
 
@@ -49,7 +50,10 @@ class Fleet:
         random: Random | None = None,
         now: Callable[[], float] | None = None,
         wall: Callable[[], float] = time.time,
+        knowledge: Knowledge | None = None,
+        same_segment: bool = False,
     ) -> None:
+        """knowledge: from the process before (an upgrade). same_segment: it wrote into this very segment."""
         random = random or Random()
         self._segment = segment
         self._moved = moved
@@ -64,6 +68,45 @@ class Fleet:
         self._resolver = Resolver(loop, self._resolved, lookup=lookup, random=random)
         self._monitor = Monitor(loop, self._health_changed, urgent=self._urgent, random=random)
         self._breakers = Breakers(loop, self._breaker_changed, self._breaker_refused, now=now or loop.time)
+
+        self._before: dict[Key, KnownBackend] = {}
+        self._same_segment = same_segment
+        if knowledge is not None:
+            self._before = {(known.pool, known.name): known for known in knowledge.backends}
+            if same_segment:
+                self._take_over_slots(knowledge)
+
+    def _take_over_slots(self, knowledge: Knowledge) -> None:
+        for known in knowledge.backends:
+            self._slots.reserve((known.pool, known.name), known.slot)
+        for pool, slot in knowledge.pools.items():
+            self._pool_slots.reserve(pool, slot)
+        for slot in knowledge.resting_backends:
+            self._slots.rest(slot, 0)
+        for slot in knowledge.resting_pools:
+            self._pool_slots.rest(slot, 0)
+
+    def knowledge(self) -> Knowledge:
+        """All that is known, for the process that comes after this one."""
+        return Knowledge(
+            backends=[
+                KnownBackend(
+                    pool=record.pool,
+                    name=record.config.name,
+                    url=record.config.url.text,
+                    slot=record.slot,
+                    checked=record.checked,
+                    up=record.up,
+                    reason=record.health_reason,
+                    addresses=record.addresses,
+                    breaker=self._breakers.remembered(record.pool, record.slot),
+                )
+                for record in self.records.values()
+            ],
+            pools=self.pool_slots,
+            resting_backends=self._slots.resting_slots(),
+            resting_pools=self._pool_slots.resting_slots(),
+        )
 
     @property
     def pool_slots(self) -> dict[str, int]:
@@ -109,11 +152,11 @@ class Fleet:
         """
         wanted = {(name, backend.name): backend for name, pool in config.pools.items() for backend in pool.backends}
         gone = [key for key, record in self.records.items() if not _stays(record, wanted.get(key))]
-        new = [key for key in wanted if key not in self.records or key in gone]
+        new = [key for key in wanted if (key not in self.records and self._slots.get(key) is None) or key in gone]
         # What is freed now rests for a moment: it makes no room for what comes now.
         if len(self._slots) + self._slots.resting + len(new) > self._slots.capacity:
             raise ValueError(f"there is no room for so many backends: the segment holds {self._slots.capacity}")
-        new_pools = config.pools.keys() - self._config.pools.keys()
+        new_pools = config.pools.keys() - self.pool_slots.keys()
         if len(self._pool_slots) + self._pool_slots.resting + len(new_pools) > self._pool_slots.capacity:
             raise ValueError(f"there is no room for so many pools: the segment holds {self._pool_slots.capacity}")
         old, self._config = self._config, config
@@ -129,13 +172,25 @@ class Fleet:
             pool = config.pools[key[0]]
             record = self.records.get(key)
             if record is None:
-                self._add(key, backend, pool.health)
+                self._add(key, backend, pool.health, generation)
             else:
                 before = old.pools[key[0]].health
                 record.config = backend
                 if before != pool.health:
                     self._check(record, pool.health)
                 self.states.write(record)
+        self._forget_what_was(generation)
+
+    def _forget_what_was(self, generation: int) -> None:
+        """Backends of the process before that this one does not have: their slots rest, like those of removed ones."""
+        if not self._before:
+            return
+        if self._same_segment:
+            for key in self._before.keys() - self.records.keys():
+                self._segment.set_backend(self._slots.release(key, generation), flags=0, reason="removed")
+            for name in self.pool_slots.keys() - self._config.pools.keys():
+                self._pool_slots.release(name, generation)
+        self._before.clear()
 
     def administer(self, record: BackendRecord, what: str, *, enabled: bool, draining: bool) -> None:
         """What the administrator wants of it. Nothing happens when it is so already."""
@@ -153,7 +208,13 @@ class Fleet:
     def _busy(self, slot: int) -> bool:
         return self._segment.backend_active(slot) > 0
 
-    def _add(self, key: Key, backend: Backend, health: Health) -> None:
+    def _add(self, key: Key, backend: Backend, health: Health, generation: int) -> None:
+        known = self._before.get(key)
+        if known is not None and known.url != backend.url.text:
+            # Another backend by the name of an old one: the old one's slot is the old one's, until nobody uses it.
+            if self._same_segment:
+                self._slots.release(key, generation)
+            known = None
         record = BackendRecord(pool=key[0], config=backend, slot=self._slots.take(key))
         self.records[key] = record
         self._breakers.add(key[0], record.slot)
@@ -162,10 +223,23 @@ class Fleet:
             record.addresses = [pack_address(socket.AF_UNIX, url.path)]
         else:
             self._by_name.setdefault((url.host, url.port), []).append(record)
-            record.addresses = list(self._resolver.watch(url.host, url.port))
+            record.addresses = list(self._resolver.watch(url.host, url.port, known.addresses if known else ()))
         self._check(record, health)
+        if known is not None:
+            self._recall(record, known, health)
         self.states.write(record)
         self.states.happened(record, "added", "", quiet=self._starting)
+
+    def _recall(self, record: BackendRecord, known: KnownBackend, health: Health) -> None:
+        """What the process before knew of it."""
+        if known.checked and health.type != "none" and record.addresses:
+            record.checked, record.up, record.health_reason = True, known.up, known.reason
+            self._monitor.remember(record.slot, up=known.up, reason=known.reason)
+        if known.breaker is not None:
+            record.breaker = self._breakers.restore(record.pool, record.slot, known.breaker)
+            record.breaker_reason = known.breaker.reason
+        if self._same_segment:
+            self.states.recall(record)
 
     def _remove(self, key: Key, generation: int) -> None:
         record = self.records.pop(key)

@@ -53,6 +53,9 @@ class Drain(_Message, frozen=True):
     """Stop accepting, finish what is in flight, cut off after `deadline_s` seconds, answer `Drained`.
 
     Connections without a request are closed after `idle_s` seconds; until then each is told on its next answer.
+
+    The one message that also crosses versions: after an upgrade the new supervisor sends it to the old workers. Its
+    name and its two fields stay as they are.
     """
 
     deadline_s: float

@@ -144,6 +144,11 @@ class States:
         )
         self._announce()
 
+    def recall(self, record: BackendRecord) -> None:
+        """The segment has this backend's state from the process before: what is so already is not written anew."""
+        flags, weight, reason, _ = self._segment.backend_state(record.slot)
+        record.written = (flags, weight, reason)
+
     def withdraw(self, record: BackendRecord) -> None:
         """The backend is gone: no worker may pick it from now on. Its counters stay until the slot is used again."""
         record.written = None
@@ -168,11 +173,11 @@ class States:
         level = logging.DEBUG if quiet else logging.WARNING if what in ("down", "ejected", "failing") else logging.INFO
         log.log(level, "backend %s %s%s", record.name, what, f": {reason}" if reason else "")
 
-    def note(self, what: str, reason: str, pool: str = "") -> None:
+    def note(self, what: str, reason: str, pool: str = "", *, quiet: bool = False) -> None:
         """Remember an event that is not about one backend, and log it: `reloaded: pool web: …`."""
         self._remember(pool, "", what, reason)
         where = f"pool {pool}: " if pool else ""
-        log.info("%s%s%s", where, what, f": {reason}" if reason else "")
+        log.log(logging.DEBUG if quiet else logging.INFO, "%s%s%s", where, what, f": {reason}" if reason else "")
 
     def _remember(self, pool: str, backend: str, what: str, reason: str) -> None:
         self.events.append(Event(next(self._numbers), self._wall(), pool, backend, what, reason))

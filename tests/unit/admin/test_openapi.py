@@ -31,7 +31,7 @@ def address() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def schema() -> Any:
-    """Imported here, since it takes seconds; its pytest plugin is switched off in pyproject.toml for the same reason."""
+    """Imported here, since it takes seconds; its pytest plugin is off in pyproject.toml for the same reason."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of what it imports
         import schemathesis

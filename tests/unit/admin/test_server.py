@@ -47,7 +47,8 @@ def still_there(address: str) -> bool:
         (b"GET /livez HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\nContent-Length: 0\r\n\r\n" + EVIL, 400),
         (b"GET /livez HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0, 40\r\n\r\n" + EVIL, 400),
         (
-            b"GET /livez HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+            b"GET /livez HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"
+            + b"\r\n"
             + EVIL,
             400,
         ),

@@ -84,10 +84,10 @@ class World:
             self.controller.reload(self.read_again)
         return result
 
-    def drain_listener(self, bind: str) -> None:
+    async def drain_listener(self, bind: str) -> None:
         self.listeners = [ListenerState(bind, "draining")]
 
-    def open_listener(self, bind: str) -> None:
+    async def open_listener(self, bind: str) -> None:
         self.listeners = [ListenerState(bind, "open")]
 
     async def saved(self) -> str | None:

@@ -184,7 +184,7 @@ class Engine:
         self.listeners.remove(listener)
         os.close(listener.fd)
 
-    def drain(self, deadline_s: float, done: Callable[[], None]) -> None:
+    def drain(self, deadline_s: float, done: Callable[[], None], idle_s: float = 0.0) -> None:
         for listener in list(self.listeners):
             self.remove_listener(listener)
         self.draining = (deadline_s, done)

@@ -20,7 +20,11 @@ def main() -> int:
 
     processes.worker_command = command
     return supervisor.serve(
-        load(sys.argv[1]), config_path=sys.argv[1], app_dir="/", on_ready=lambda: print("ready", flush=True)
+        load(sys.argv[1]),
+        config_path=sys.argv[1],
+        app_dir="/",
+        watch="--watch" in sys.argv,
+        on_ready=lambda: print("ready", flush=True),
     )
 
 
