@@ -5,7 +5,9 @@ Nothing configured: a unix socket with mode 0600, `admin.sock` in
 1. $RUNTIME_DIRECTORY, which systemd sets for a unit with `RuntimeDirectory=`;
 2. /run/headgate, for root;
 3. $XDG_RUNTIME_DIR/headgate, for a user who is logged in;
-4. /tmp/headgate-UID, for anybody else. A directory there that is not ours alone is not used.
+4. /tmp/headgate-UID, for anybody else.
+
+A directory that somebody else owns or may write to is not used.
 
 A second balancer of the same user finds the first one's socket answered and takes `admin-PID.sock` beside it. Files
 that nobody listens behind any more (a killed process leaves its own) are removed by whoever starts next. Two that start
@@ -25,7 +27,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from headgate.config.addresses import Bind
-from headgate.runtime.address import describe_os_error
 from headgate.runtime.holder import describe_holder
 from headgate.runtime.sockets import BoundSocket, CannotBind, bind_one
 
@@ -51,7 +52,7 @@ def bind_default(where: Path | None = None, pid: int | None = None) -> BoundSock
     try:
         return _bind_in(where, os.getpid() if pid is None else pid)
     except OSError as error:
-        raise CannotBind(f"no admin API: {where}: {describe_os_error(error.errno)}") from error
+        raise CannotBind(f"no admin API: {where}: {error.strerror or error}") from error
 
 
 def bind_configured(bind: Bind) -> BoundSocket:
@@ -73,9 +74,9 @@ def _bind_in(where: Path, pid: int) -> BoundSocket:
     found = os.lstat(where)
     if not stat.S_ISDIR(found.st_mode):
         raise NotADirectoryError(errno.ENOTDIR, "not a directory")
-    if where.parent == Path("/tmp") and (found.st_uid != os.geteuid() or found.st_mode & 0o077):
-        # Anybody may have made it, to be asked in our place.
-        raise PermissionError(errno.EPERM, "not ours alone")
+    if found.st_uid not in (0, os.geteuid()) or found.st_mode & 0o022:
+        # Somebody else could put a socket of his own there, to be asked in our place.
+        raise PermissionError(errno.EPERM, "others may write there, or own it")
     with _locked(where):
         for path in _sockets(where):
             if not _answers(path):

@@ -33,5 +33,6 @@ def run(args: argparse.Namespace) -> int:
     changes = connect(args).post("reload")["changes"]
     for change in changes:
         print(f"{change['where']}: {change['text']}")
-    print("reloaded" if changes else "reloaded; nothing has changed")
+    differs = any(change["kind"] in ("added", "removed", "changed") for change in changes)
+    print("reloaded" if differs else "reloaded; the file has nothing new")
     return common.EXIT_OK

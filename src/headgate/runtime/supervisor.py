@@ -156,7 +156,8 @@ class Supervisor:
             for change in result.plan:
                 log.info("reload: %s", change)
             log.info("reload: new configuration in force%s", "" if result.plan else ", nothing differs")
-            self._controller.note("reloaded", f"{len(result.plan)} differences", quiet=True)
+            differs = sum(change.kind in ("added", "removed", "changed") for change in result.plan)
+            self._controller.note("reloaded", f"{differs} differences", quiet=True)
         else:
             log.error("reload: the new configuration is refused; the old one stays")
             self._controller.note("reload refused", "; ".join(result.problems)[:1000], quiet=True)
