@@ -82,8 +82,8 @@ class Supervisor(Struct, frozen=True, kw_only=True):
     most deploy tools wait before they kill."""
     notice: SecondsOrOff = 1.0
     """How long after SIGTERM clients may still come, where a listener has a `ready_path`: it says 503 at once, and
-    every answer says `Connection: close`. Without a `ready_path` nobody new is let in, and clients with an idle connection
-    have this time to be told. One second: enough for a balancer that looks every second, and short for who waits."""
+    every answer says `Connection: close`. Without a `ready_path` nobody new is let in, and clients with an idle
+    connection have this time to be told. One second: enough for a balancer that looks every second, and short for who waits."""
     retire: SecondsOrOff = 3600.0
     """How long a worker that was replaced (an upgrade) or is one too many may go on with what it has: downloads,
     WebSockets. An hour: long enough for almost every download, and old versions do not pile up for ever."""

@@ -135,9 +135,7 @@ def test_plan_of_a_file_against_what_runs(running: World, capsys: Said, tmp_path
     assert run(capsys, "plan", str(path)) == (0, "~ pool web, backend a: weight 1 becomes 5\n", "")
 
 
-def test_plan_of_two_files_needs_no_balancer(
-    capsys: Said, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_plan_of_two_files_needs_no_balancer(capsys: Said, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HEADGATE_ADMIN", f"unix:{tmp_path}/nobody")
     old, new = tmp_path / "old.json", tmp_path / "new.json"
     old.write_text(json.dumps(TREE))
@@ -238,6 +236,7 @@ def test_the_only_one_is_found_and_of_several_none(
 
 def test_what_is_no_balancer_is_told(capsys: Said) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
+
         def answer() -> None:
             connection, _ = other.accept()
             with connection:

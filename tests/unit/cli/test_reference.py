@@ -13,9 +13,7 @@ PAGE = Path(__file__).parents[3] / "docs" / "cli.md"
 
 
 def test_the_page_is_up_to_date() -> None:
-    assert PAGE.read_text(encoding="utf-8") == render(), (
-        "make it anew: python -m headgate.cli.reference > docs/cli.md"
-    )
+    assert PAGE.read_text(encoding="utf-8") == render(), "make it anew: python -m headgate.cli.reference > docs/cli.md"
 
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:

@@ -58,7 +58,9 @@ def document(*backends: dict[str, Any], requests: int = 0) -> dict[str, Any]:
     }
 
 
-def drawn(now: dict[str, Any], before: dict[str, Any] | None = None, *, width: int = 100, height: int = 20, **view: Any) -> str:
+def drawn(
+    now: dict[str, Any], before: dict[str, Any] | None = None, *, width: int = 100, height: int = 20, **view: Any
+) -> str:
     old = Sample(10.0, before) if before is not None else None
     return "\n".join(frame(Sample(12.0, now), old, width, height, View(**view)))
 

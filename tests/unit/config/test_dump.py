@@ -17,7 +17,12 @@ EXAMPLES = sorted((Path(__file__).parents[3] / "examples").glob("*.toml"))
 EVERYTHING: dict[str, Any] = {
     "workers": "auto",
     "access_log": {"format": "json", "path": "/tmp/access.log"},
-    "admin": {"bind": "127.0.0.1:9900", "token": "a-token-of-24-characters", "hosts": ["lb.internal"], "state_file": "/x"},
+    "admin": {
+        "bind": "127.0.0.1:9900",
+        "token": "a-token-of-24-characters",
+        "hosts": ["lb.internal"],
+        "state_file": "/x",
+    },
     "listeners": [
         {
             "bind": "[::1]:8080",
