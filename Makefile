@@ -27,8 +27,18 @@ venv: $(STAMPS)/ready ## Make .venv with Headgate and its development tools in i
 run: venv ## Build, start three example backends, and balance over them
 	@$(BIN)/headgate demo $(ARGS)
 
+# Most tests wait most of their time, so four share two cores well. Those in ALONE load the machine themselves, run their
+# own parts side by side, and compare latencies.
+JOBS  ?= 4
+ALONE := $(wildcard tests/faults tests/ops)
+
 test: lint types ## Build, check style and types, run every test
+ifeq ($(strip $(ARGS)),)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ALONE:%=--ignore=%)
+	@$(if $(ALONE),$(BIN)/python -m pytest $(ALONE))
+else
 	@$(BIN)/python -m pytest $(ARGS)
+endif
 
 lint: venv ## Check style and formatting (ruff)
 	@$(BIN)/ruff check .

@@ -45,6 +45,7 @@ class Kind(IntEnum):
     OVERLOADED = 29
     QUEUE_TIMEOUT = 30
     SLOW_CLIENT = 31
+    HEDGE_LOST = 32
 
 
 class Source(Enum):
@@ -123,4 +124,6 @@ MEANING: dict[Kind, Meaning] = {
     Kind.OVERLOADED: Meaning(_IN, 503, _NEVER, Verdict.NONE, "overloaded"),
     Kind.QUEUE_TIMEOUT: Meaning(_IN, 503, _NEVER, Verdict.NONE, "queue_timeout"),
     Kind.SLOW_CLIENT: Meaning(_CL, 499, _NEVER, Verdict.NONE, "slow_client"),
+    # An attempt that was cancelled because another of the same request answered first; no exchange ends so.
+    Kind.HEDGE_LOST: Meaning(_IN, 499, _NEVER, Verdict.NONE, "hedge_lost"),
 }

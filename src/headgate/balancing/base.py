@@ -122,6 +122,8 @@ class Context:
     """Monotonic seconds."""
     hash64: Callable[[bytes, int], int]
     """(data, seed) -> 64 bits, the same in every process: two workers must send one client to one backend."""
+    worker: int = 0
+    """The number of this worker: where workers would all begin at the same place, they need not."""
 
 
 def usable(backends: Iterable[Backend]) -> list[Backend]:

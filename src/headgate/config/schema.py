@@ -11,6 +11,7 @@ frozen: to change one, make another with `msgspec.structs.replace`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
@@ -34,6 +35,7 @@ from headgate.config.values import (
     WorkerCount,
     Wrong,
     quoted,
+    string,
 )
 from headgate.errors import MEANING, Kind
 
@@ -83,7 +85,8 @@ class Supervisor(Struct, frozen=True, kw_only=True):
     notice: SecondsOrOff = 1.0
     """How long after SIGTERM clients may still come, where a listener has a `ready_path`: it says 503 at once, and
     every answer says `Connection: close`. Without a `ready_path` nobody new is let in, and clients with an idle
-    connection have this time to be told. One second: enough for a balancer that looks every second, and short for who waits."""
+    connection have this time to be told. One second: enough for a balancer that looks every second, and short for who
+    waits."""
     retire: SecondsOrOff = 3600.0
     """How long a worker that was replaced (an upgrade) or is one too many may go on with what it has: downloads,
     WebSockets. An hour: long enough for almost every download, and old versions do not pile up for ever."""
@@ -418,6 +421,28 @@ class Breaker(Struct, frozen=True, kw_only=True):
     """Requests in a row that must succeed while half-open to close it. Two, as with `rise`: one may be luck."""
 
 
+class ReadHedgeAfter:
+    """Reader of `retry.hedge_after`: seconds, or a percentile as "p95"."""
+
+    expects = 'a duration, a percentile such as "p95", or "off"'
+
+    def __call__(self, raw: object) -> float | str:
+        if isinstance(raw, str) and raw.startswith("p"):
+            try:
+                percentile = float(raw[1:]) if raw[1:].replace(".", "", 1).isdecimal() and raw.isascii() else 0.0
+            except ValueError:
+                percentile = 0.0
+            if not 50 <= percentile < 100:
+                raise Wrong(f"{quoted(raw)} is no percentile from p50 to p99.9", 'did you mean "p95"?')
+            return raw
+        try:
+            return Duration(off=True)(raw)
+        except Wrong as wrong:
+            if isinstance(raw, str) and not raw[:1].isdecimal():
+                raise Wrong(f"expected {self.expects}, got {quoted(raw)}") from None
+            raise Wrong(wrong.message, wrong.suggestion) from None
+
+
 _RETRY_KINDS = (Kind.RESET, Kind.FIRST_BYTE_TIMEOUT, Kind.BAD_HEAD)
 RETRY_WORDS = tuple(MEANING[kind].word for kind in _RETRY_KINDS)
 
@@ -448,6 +473,18 @@ class Retry(Struct, frozen=True, kw_only=True):
     """What is tried again, for idempotent requests only (RFC 9110 section 9.2.2). These say that the backend, not the
     request, is at fault; a 500 may be the request's."""
 
+    budget: Annotated[float | None, Share(), FALSE_IS_NONE] = 0.2
+    """Retries and hedges may add this share to the requests of the last 10 s; false for no limit. Connect failures cost
+    nothing. A fifth, as Finagle, linkerd and Envoy have it: enough for one broken backend in five, and when all of them
+    fail it is a fifth more load that retries add, not twice as much."""
+    reserve: Annotated[int, Whole(0, 1_000_000)] = 100
+    """Retries beyond `budget`, over all workers; they come back as requests succeed, in 10 s at the latest where
+    traffic is small. A hundred: a pool with ten requests a second could hardly retry otherwise."""
+    hedge_after: Annotated[float | str, ReadHedgeAfter()] = 0.0
+    """When an idempotent request has had no answer for so long, it is sent to a second backend too, and the first good
+    answer counts. "p95" is the time in which 95 of 100 recent requests had their first byte. Off: it is load on
+    purpose, and only who knows their latencies knows whether it helps."""
+
     def kinds(self) -> frozenset[Kind]:
         """The failures in `on`."""
         return frozenset(kind for kind in _RETRY_KINDS if MEANING[kind].word in self.on)
@@ -464,6 +501,52 @@ class ReadPoolHost:
 
     def __call__(self, raw: object) -> str:
         return raw if raw in ("client", "backend") and isinstance(raw, str) else Authority(self.expects)(raw)
+
+
+class ReadBody:
+    """Reader of a static answer's body: any text."""
+
+    expects = "a string"
+
+    def __call__(self, raw: object) -> str:
+        return string(raw, self.expects)
+
+
+_CONTENT_TYPES = {".html": "text/html; charset=utf-8", ".json": "application/json", ".txt": "text/plain; charset=utf-8"}
+
+
+class Fallback(Struct, frozen=True, kw_only=True):
+    """What serves requests while nothing in the pool is routable: another pool, or a static answer. A plain string
+    stands for a table with only a pool."""
+
+    EXPECTS: ClassVar[str] = "the name of a pool or a table"
+
+    pool: Annotated[str, Text("the name of a pool")] = ""
+    """The pool that serves them, with its own settings. Not set: a static answer."""
+    status: Annotated[int, Whole(200, 599)] = 503
+    """Of the static answer. 503, since that is what it is; caches and crawlers keep a 200 for good."""
+    body: Annotated[str, ReadBody()] = ""
+    """Of the static answer."""
+    file: Annotated[str, Text("a file")] = ""
+    """A file with the body, at most 48 KiB, read at start and at each reload."""
+    content_type: Annotated[str, FieldValue()] = ""
+    """Of the static answer. Not set: by the file's name (.html, .json, .txt), "text/plain; charset=utf-8" otherwise."""
+    headers: dict[Annotated[str, FieldName()], Annotated[str, FieldValue()]] = {}
+    """Further fields of the static answer. Without a Cache-Control it gets "no-store", and a 503 without a Retry-After
+    gets one of 1 s."""
+
+    @staticmethod
+    def expand(raw: object) -> object:
+        """A plain string stands for a table with only a pool."""
+        return {"pool": raw} if isinstance(raw, str) else raw
+
+    def type_of_body(self) -> str:
+        """The Content-Type of the static answer."""
+        return self.content_type or _CONTENT_TYPES.get(PurePath(self.file).suffix, _CONTENT_TYPES[".txt"])
+
+
+FALLBACK_BODY_LIMIT = 48 * 2**10
+"""Bytes of a static answer's body: it leaves with its head from one buffer."""
 
 
 class Pool(Struct, frozen=True, kw_only=True):
@@ -492,6 +575,9 @@ class Pool(Struct, frozen=True, kw_only=True):
     """What failing traffic does to a backend. On: checks see a dead process, only traffic sees a broken one."""
     retry: Retry = Retry()
     """What becomes of a request that failed."""
+    fallback: Annotated[Fallback | None, FALSE_IS_NONE] = None
+    """What serves requests while nothing in the pool is routable. None: 503, so that clients and the balancers before
+    this one see what is the matter."""
     timeouts: PoolTimeouts = PoolTimeouts()
     """How long a backend may take."""
 
@@ -560,8 +646,7 @@ NOT_YET: dict[type[Struct], tuple[str, ...]] = {
     AccessLog: ("fields", "sample"),
     Listener: ("proxy_protocol", "tls"),
     Backend: ("priority", "max_connections", "max_requests"),
-    Pool: ("fallback", "slow_start", "queue", "limits", "tls"),
+    Pool: ("slow_start", "queue", "limits", "tls"),
     PoolTimeouts: ("queue",),
-    Retry: ("budget", "reserve", "hedge_after"),
 }
 """Keys that have a meaning and no implementation yet: an error, since nothing that is configured may be ignored."""

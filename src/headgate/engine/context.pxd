@@ -40,6 +40,7 @@ cdef enum Kind:                 # headgate.errors.Kind; checked against it at im
     KIND_OVERLOADED
     KIND_QUEUE_TIMEOUT
     KIND_SLOW_CLIENT
+    KIND_HEDGE_LOST
     KIND_COUNT
 
 cdef enum Retry:

@@ -49,6 +49,8 @@ class Engine:
     def run_forever(self) -> None:
         """Drive the engine until `stop()`. Owns the thread."""
     def stop(self) -> None: ...
+    def seed_random(self, seed: int) -> None:
+        """From here on pauses before retries (and request ids) are the same for the same `seed`. For tests."""
     def watch(self, fd: int, callback: Callable[[], None]) -> None:
         """Call `callback` while `fd` is readable (level-triggered)."""
     def unwatch(self, fd: int) -> None: ...

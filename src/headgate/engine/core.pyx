@@ -151,6 +151,11 @@ cdef class Engine(Context):
         """Pipes that hold body bytes now, or wait for some."""
         return self.pipes.count - pipes_idle(&self.pipes)
 
+    def seed_random(self, uint64_t seed) -> None:
+        """From here on pauses before retries (and request ids) are the same for the same `seed`. For tests."""
+        self.random[0] = seed
+        self.random[1] = 1          # both zero is the one state the generator never leaves
+
     def watch(self, int fd, object callback) -> None:
         """Call `callback()` whenever `fd` is readable (level-triggered). Raises OSError."""
         cdef Watcher watcher = Watcher()

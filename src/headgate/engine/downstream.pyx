@@ -554,6 +554,11 @@ cdef class ClientConnection(Connection):
             self.x.bytes_received = 0
         return True
 
+    cdef void skip_body(self) noexcept:
+        self.payload_pos = self.payload_end
+        if self.state == DOWN_BODY:
+            self.state = DOWN_WAIT
+
     cdef void _refuse(self, int status, uint8_t error) noexcept:
         """The head is malformed, or more than we take."""
         cdef int kind = KIND_BAD_REQUEST
@@ -638,7 +643,8 @@ cdef class ClientConnection(Connection):
         return sent
 
     cdef void send_local(self, int status, const char *fields, const char *content_type, const char *body, size_t size, bint close) noexcept:
-        cdef char head[768]
+        # What stands around the parts is shorter than this, the longest reason phrase included.
+        cdef size_t room = 512
         cdef const char *connection = b""
         cdef const char *allow = b""
         cdef int length
@@ -650,14 +656,14 @@ cdef class ClientConnection(Connection):
             fields = b""
         if status == 405:
             allow = b"Allow: GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH\r\n"
-        length = snprintf(head, sizeof(head), b"HTTP/1.1 %d %s\r\nDate: %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\n%s%s%s\r\n", status,
+        room += strlen(fields) + strlen(content_type)
+        if self.reserve_out(room + size) < 0:
+            self._close()
+            return
+        length = snprintf(self.outbuf.data + self.out_end, room, b"HTTP/1.1 %d %s\r\nDate: %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\n%s%s%s\r\n", status,
                           status_text(status), self.ctx.date(), content_type, size, fields, allow, connection)
         if self.x.request.method == METHOD_HEAD:
             size = 0
-        if self.reserve_out(length + size) < 0:
-            self._close()
-            return
-        memcpy(self.outbuf.data + self.out_end, head, length)
         self.out_end += <uint32_t>length
         if size:
             memcpy(self.outbuf.data + self.out_end, body, size)

@@ -3,8 +3,10 @@ from cpython.ref cimport PyObject
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from headgate.engine.address cimport Networks
+from headgate.engine.budget cimport Budget
 from headgate.engine.http1 cimport Limits
 from headgate.engine.reactor cimport Reactor, TimerQueue
+from headgate.engine.recent cimport RecentLatency
 from headgate.engine.stats cimport BackendCounters, BackendState, Histogram, Segment
 
 cdef class Listener:
@@ -48,6 +50,8 @@ cdef class Pool:
     cdef public object strategy_error
     cdef public object outcome
     cdef public object probe
+    cdef public object penalty
+    cdef public object fallback_answer  # fallback.StaticAnswer, when nothing is routable
     cdef public dict sticky
     cdef public bytes sticky_name
     cdef bytes name_bytes
@@ -56,6 +60,14 @@ cdef class Pool:
     cdef int retries
     cdef uint8_t retry_status[200]      # by status - 400: such an answer may be tried elsewhere
     cdef uint64_t retry_kinds           # bit n: Kind n may be retried where its table row allows it
+    cdef Budget budget                  # what retries and hedges are paid from
+    cdef double budget_ratio            # < 0 = no limit
+    cdef int64_t budget_reserve
+    cdef RecentLatency recent           # of the pool's first bytes
+    cdef bint hedges                    # is there anything about hedging to do for a request?
+    cdef double hedge_s                 # 0 = by quantile
+    cdef double hedge_quantile
+    cdef TimerQueue *hedge_timer        # NULL = not known yet
     cdef uint32_t keepalive             # idle connections kept per backend
     cdef double connect_s
     cdef double first_byte_s
@@ -70,10 +82,13 @@ cdef class Pool:
     cdef bint bound
     cdef uint32_t version               # grows when the settings change
     cdef void bind_engine(self, Reactor reactor, Segment segment, int worker) noexcept
+    cdef TimerQueue *hedge_queue(self, Reactor reactor) noexcept   # after how long an attempt is hedged; NULL = not at all
+    cdef int64_t expected_first_byte(self, int64_t now) noexcept   # ns: the median of late; 0 = not known
 
 cdef class Route:
     cdef readonly Pool pool
     cdef readonly object config
+    cdef public Route fallback          # where requests go when nothing in the pool is routable
     cdef int64_t body_limit             # -1 = none, -2 = the listener's
     cdef frozenset upgrade              # lower-case protocol names that may pass
     cdef bint websocket
@@ -118,4 +133,5 @@ cdef class Outcome:
     cdef readonly int status
     cdef readonly double first_byte_s
     cdef readonly double total_s
+    cdef readonly double retry_after_s
     cdef readonly bint ok

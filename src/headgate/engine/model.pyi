@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection
 
 from headgate.config import schema
+from headgate.engine.fallback import StaticAnswer
 from headgate.engine.request import Request
 from headgate.engine.stats import Segment
 
@@ -35,6 +36,8 @@ class Route:
     def pool(self) -> Pool: ...
     @property
     def config(self) -> schema.Route | None: ...
+    fallback: Route | None
+    """Where requests go when nothing in the pool is routable. The caller makes no loops."""
     def __init__(self, pool: Pool, config: schema.Route | None = None) -> None: ...
 
 class Pool:
@@ -55,6 +58,13 @@ class Pool:
     """(backend, Kind): every failed attempt that counts, and every success of a `watched` backend."""
     probe: Callable[[], Backend | None] | None
     """Set while the pool has half-open backends: claims one of them for an idempotent request."""
+    penalty: Callable[[Backend, float], None] | None
+    """(backend, seconds): it answered 429 or 503 with a Retry-After of so many seconds (not bounded)."""
+    fallback_answer: StaticAnswer | None
+    """What is answered when nothing in the pool is routable."""
+    @property
+    def retry_tokens(self) -> float:
+        """Retries and hedges that this worker may send now; `retry.budget`."""
     sticky: dict[bytes, Backend] | None
     """Cookie value -> backend."""
     sticky_name: bytes
@@ -117,5 +127,7 @@ class Outcome:
         """Seconds to the first response byte; -1.0 when there was none."""
     @property
     def total_s(self) -> float: ...
+    @property
+    def retry_after_s(self) -> float: ...
     @property
     def ok(self) -> bool: ...

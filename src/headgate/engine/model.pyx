@@ -3,7 +3,9 @@ from libc.stdint cimport int64_t
 from libc.string cimport memset
 
 from headgate.engine.address cimport Networks
-from headgate.engine.reactor cimport Reactor
+from headgate.engine.budget cimport budget_configure
+from headgate.engine.reactor cimport Reactor, TimerQueue
+from headgate.engine.recent cimport RecentLatency
 from headgate.engine.stats cimport Segment
 
 from headgate.errors import Kind
@@ -11,6 +13,8 @@ from headgate.errors import Kind
 # No server is configured to close idle connections sooner than this; who does, closes them for another reason.
 cdef enum:
     SHORTEST_IDLE_NS = 100000000
+    # A second attempt sooner than this would be one for the scheduler's sake.
+    SHORTEST_HEDGE_NS = 1000000
 
 cdef double _seconds(object value):
     """A configured duration in seconds; None and "off" are 0."""
@@ -71,6 +75,7 @@ cdef class Pool:
         self.name_bytes = name.encode()
         self.slot = slot
         self.sticky_name = b""
+        self.recent = RecentLatency()
         self.configure(config)
 
     def configure(self, object config) -> None:
@@ -86,6 +91,13 @@ cdef class Pool:
         self.retry_kinds = 0
         for kind in config.retry.kinds():
             self.retry_kinds |= <unsigned long long>1 << <int>kind
+        self.budget_ratio = -1.0 if config.retry.budget is None else config.retry.budget
+        self.budget_reserve = config.retry.reserve
+        hedge_after = config.retry.hedge_after
+        self.hedges = bool(hedge_after)
+        self.hedge_s = 0.0 if isinstance(hedge_after, str) else _seconds(hedge_after)
+        self.hedge_quantile = float(hedge_after[1:]) / 100 if isinstance(hedge_after, str) else 0.0
+        self.hedge_timer = NULL
         memset(self.retry_status, 0, sizeof(self.retry_status))
         for status in config.retry.statuses():
             if 400 <= status < 600:
@@ -105,7 +117,31 @@ cdef class Pool:
         self.keepalive_queue = reactor.queue(self.keepalive_s)
         self.latency = segment.pool_latency(worker, self.slot)
         self.first_byte_latency = segment.pool_first_byte(worker, self.slot)
+        self.recent.source = self.first_byte_latency
+        budget_configure(&self.budget, self.budget_ratio, self.budget_reserve, segment.workers)
+        if self.hedges and self.hedge_s > 0:
+            self.hedge_timer = reactor.queue(self.hedge_s)
         self.bound = True
+
+    @property
+    def retry_tokens(self) -> float:
+        """Retries and hedges that this worker may send now; `retry.budget`."""
+        return (self.budget.window + self.budget.reserve) / 1e6
+
+    cdef TimerQueue *hedge_queue(self, Reactor reactor) noexcept:
+        cdef int64_t delay
+        if self.hedge_s > 0:
+            return self.hedge_timer
+        if self.recent.look(reactor.now):
+            delay = self.recent.quantile(self.hedge_quantile)
+            self.hedge_timer = reactor.queue((delay if delay > SHORTEST_HEDGE_NS else SHORTEST_HEDGE_NS) / 1e9) if delay >= 0 else NULL
+        return self.hedge_timer
+
+    cdef int64_t expected_first_byte(self, int64_t now) noexcept:
+        cdef int64_t median
+        self.recent.look(now)
+        median = self.recent.quantile(0.5)
+        return median if median > 0 else 0
 
     def __repr__(self) -> str:
         return f"<Pool {self.name}>"
@@ -240,7 +276,8 @@ cdef class Backend:
 
 
 cdef class Outcome:
-    """How an attempt ended: `kind` (`headgate.errors.Kind`), `status` (0 = no answer), seconds to the first byte (-1 = none) and in all."""
+    """How an attempt ended: `kind` (`headgate.errors.Kind`), `status` (0 = no answer), seconds to the first byte
+    (-1 = none) and in all, and seconds that a 429 or 503 asked for by Retry-After (-1 = none)."""
 
     def __repr__(self) -> str:
         return f"<Outcome {Kind(self.kind).name} status={self.status} first_byte_s={self.first_byte_s:.6f} total_s={self.total_s:.6f}>"

@@ -58,7 +58,11 @@ cdef struct WorkerCounters:
     uint64_t started_ms
     int64_t tunnels             # gauge
     uint64_t refused_connections # over max_connections
-    uint64_t reserved[32]
+    uint64_t retries_refused    # retries and hedges that the budget did not allow
+    uint64_t hedges             # second attempts sent while the first was under way
+    uint64_t hedges_won         # of those, the ones whose answer was relayed
+    uint64_t fallbacks          # exchanges that a fallback served
+    uint64_t reserved[28]
 
 cdef class Segment:
     cdef readonly int fd

@@ -65,6 +65,10 @@ class Totals(TypedDict):
     bytes_sent: int
     tunnels: int
     refused_connections: int
+    retries_refused: int
+    hedges: int
+    hedges_won: int
+    fallbacks: int
     """Over max_connections."""
 
 class WorkerTotals(Totals):

@@ -141,6 +141,8 @@ cdef dict worker_values(WorkerCounters *c):
         "bytes_sent": load64(&c.bytes_sent), "heartbeat_ms": load64(&c.heartbeat_ms),
         "generation": load64(&c.generation), "started_ms": load64(&c.started_ms),
         "tunnels": load_signed(&c.tunnels), "refused_connections": load64(&c.refused_connections),
+        "retries_refused": load64(&c.retries_refused), "hedges": load64(&c.hedges), "hedges_won": load64(&c.hedges_won),
+        "fallbacks": load64(&c.fallbacks),
     }
 
 # Named in stats.pyi, where they are TypedDicts.
@@ -168,6 +170,10 @@ cdef uint64_t *worker_word(WorkerCounters *c, str name, int index) except NULL:
     if name == "started_ms": return &c.started_ms
     if name == "tunnels": return <uint64_t *>&c.tunnels
     if name == "refused_connections": return &c.refused_connections
+    if name == "retries_refused": return &c.retries_refused
+    if name == "hedges": return &c.hedges
+    if name == "hedges_won": return &c.hedges_won
+    if name == "fallbacks": return &c.fallbacks
     if name == "status" and 0 <= index < 6: return &c.status[index]
     if name == "kind" and 0 <= index < MAX_KINDS: return &c.kind[index]
     raise KeyError(f"no worker counter {name!r} at {index}")

@@ -77,6 +77,9 @@ cdef class Stream(Handler):
     cdef void send_local(self, int status, const char *fields, const char *content_type, const char *body, size_t size, bint close) noexcept:
         pass
 
+    cdef void skip_body(self) noexcept:
+        pass
+
     cdef bint rewind(self) noexcept:
         return False
 

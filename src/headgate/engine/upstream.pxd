@@ -8,7 +8,7 @@ from headgate.engine.head cimport Head
 from headgate.engine.http1 cimport ChunkDecoder, Limits
 from headgate.engine.model cimport Backend
 from headgate.engine.pipes cimport Pipe
-from headgate.engine.reactor cimport Timer
+from headgate.engine.reactor cimport Timer, TimerQueue
 from headgate.engine.stream cimport ExchangeBase
 
 cdef enum UpstreamState:
@@ -26,6 +26,7 @@ cdef class BackendConnection(Connection):
     cdef int64_t idle_since
     cdef int64_t idle_age       # how long it had been idle when it was taken again
     cdef int64_t attached_at    # ctx.now, which names the batch of events in which the request was sent
+    cdef int64_t connect_until  # ns: no address is tried after that
     cdef uint64_t remaining     # of a Content-Length body
     cdef ChunkDecoder chunks
     cdef uint32_t payload_pos   # decoded body bytes not taken yet
@@ -51,6 +52,7 @@ cdef class BackendConnection(Connection):
 
     cdef int start(self, Backend backend) noexcept                  # 0, or the Kind of the failure
     cdef int _connect_next(self) noexcept
+    cdef TimerQueue *_connect_time(self) noexcept
     cdef void attach(self, ExchangeBase exchange, Head *head, uint8_t method, uint16_t flags) noexcept
     cdef void detach(self, bint keep) noexcept                      # the exchange is done with it
     cdef void _connected(self) noexcept

@@ -152,9 +152,18 @@ cdef class BackendConnection(Connection):
                 return KIND_LOCAL_RESOURCE
             self.state = UP_CONNECTING
             self.writable = self.readable = self.hung_up = False
-            self.ctx.arm(&self.timer, self.backend.pool.connect, TIMER_CONNECT)
+            self.ctx.arm(&self.timer, self._connect_time(), TIMER_CONNECT)
             return KIND_OK
         return kind
+
+    cdef TimerQueue *_connect_time(self) noexcept:
+        """The pool's time to connect, or what is left for all attempts of the exchange to connect."""
+        cdef TimerQueue *configured = self.backend.pool.connect
+        cdef int64_t left = self.connect_until - self.ctx.now
+        if configured != NULL and configured.duration <= left:
+            return configured
+        # In steps of a quarter second: each distinct duration is a queue of its own.
+        return self.ctx.queue((left // 250000000 + 1) * 0.25)
 
     cdef void _connect_failed(self, int kind) noexcept:
         """This address failed: the next one of the same backend, or the end of the attempt."""
@@ -163,7 +172,7 @@ cdef class BackendConnection(Connection):
         self.address_index += 1
         # Whoever listened there is gone: what was learned of its idle time came from its end.
         self.backend.learned_idle = self.backend.proven_idle = 0
-        if self.addresses_left:
+        if self.addresses_left and self.ctx.now < self.connect_until:
             kind = self._connect_next()
             if kind == KIND_OK:
                 return

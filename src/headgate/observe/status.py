@@ -95,6 +95,10 @@ class TotalStatus(Record, frozen=True):
     in_flight: int
     answered: int
     retries: int
+    retries_refused: int
+    hedges: int
+    hedges_won: int
+    fallbacks: int
     tunnels: int
     bytes_received: int
     bytes_sent: int
@@ -235,6 +239,10 @@ def total_status(segment: Segment) -> TotalStatus:
         in_flight=total["in_flight"],
         answered=total["answered"],
         retries=total["retries"],
+        retries_refused=total["retries_refused"],
+        hedges=total["hedges"],
+        hedges_won=total["hedges_won"],
+        fallbacks=total["fallbacks"],
         tunnels=total["tunnels"],
         bytes_received=total["bytes_received"],
         bytes_sent=total["bytes_sent"],

@@ -14,6 +14,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING, TypeVar
 
 from headgate import __version__
@@ -27,13 +28,16 @@ from headgate.config.schema import Strategy as StrategyConfig
 from headgate.observe import status
 from headgate.routing.match import Entry, Router
 from headgate.runtime import messages
+from headgate.runtime.fallbacks import chain, static_answer
 from headgate.runtime.parts import EngineParts, Parts
 from headgate.runtime.pool import Member, WorkerPool, set_addresses
 from headgate.runtime.snapshot import Snapshot
 from headgate.runtime.transport import Channel, TransportError
 
 if TYPE_CHECKING:
-    from headgate.engine import AccessLog, Backend, Engine, Listener, Route, Segment
+    from headgate.engine import AccessLog, Backend, Engine, Listener, Pool, Route, Segment, StaticAnswer
+
+    _Way = list[tuple[Pool, PoolTimeouts]]
 
 T = TypeVar("T")
 
@@ -51,6 +55,7 @@ class _Plan:
     """What an apply needs and could have failed to get."""
 
     strategies: dict[str, Strategy]
+    static_answers: dict[str, StaticAnswer | None]
     access_log: AccessLog | None
     log_changed: bool
 
@@ -86,7 +91,7 @@ class WorkerAgent:
         self._config: Config | None = None
         self._pools: dict[str, WorkerPool] = {}
         self._by_slot: dict[int, Backend] = {}
-        self._routes: dict[RouteConfig, tuple[Route, PoolTimeouts]] = {}
+        self._routes: dict[RouteConfig, tuple[Route, _Way]] = {}
         # By `bind` as configured: where that says port 0, the real one is the supervisor's business.
         self._listeners: dict[str, Listener] = {}
         # Listeners that accept no more: connections they accepted still ask them for routes.
@@ -218,7 +223,12 @@ class WorkerAgent:
     def _prepare(self, config: Config) -> _Plan:
         """Build what may fail. Changes nothing."""
         strategies = {}
+        static_answers = {}
         for name, pool_config in config.pools.items():
+            try:
+                static_answers[name] = static_answer(pool_config.fallback, self._parts)
+            except (OSError, ValueError) as error:
+                raise ValueError(f"pools.{name}.fallback.file: {error}") from error
             pool = self._pools.get(name)
             if pool is None or pool.config.strategy != pool_config.strategy:
                 try:
@@ -233,7 +243,7 @@ class WorkerAgent:
         except OSError as error:
             path = config.access_log.path
             raise ValueError(f"access_log.path: cannot open {path}: {error.strerror or error}") from error
-        return _Plan(strategies, access_log, changed)
+        return _Plan(strategies, static_answers, access_log, changed)
 
     def _commit(self, snapshot: Snapshot, plan: _Plan) -> None:
         config = snapshot.config
@@ -250,6 +260,7 @@ class WorkerAgent:
             ]
             secret = snapshot.sticky_secrets.get(name, b"")
             self._leaving += pool.apply(pool_config, members, plan.strategies.get(name), secret)
+            pool.pool.fallback_answer = plan.static_answers[name]
             pools[name] = pool
         self._pools = pools
         self._by_slot = {backend.slot: backend for pool in pools.values() for backend in pool.backends}
@@ -315,15 +326,19 @@ class WorkerAgent:
             self._connect(bind, listener)
 
     def _set_routes(self, config: Config) -> None:
-        """The engine's route for each configured one; kept while its pool and the times it takes over are the same."""
+        """The engine's route for each configured one, with one more for each pool that stands in for another;
+        kept while the pools, and the times it takes over from them, are the same."""
         routes = {}
         for route_config in config.routes:
-            pool = self._pools[route_config.pool].pool
-            times = pool.config.timeouts
-            route, old_times = self._routes.get(route_config, (None, None))
-            if route is None or route.pool is not pool or old_times != times:
-                route = self._parts.route(pool, route_config)
-            routes[route_config] = route, times
+            pools = [self._pools[name].pool for name in chain(route_config.pool, config.pools)]
+            way = [(pool, pool.config.timeouts) for pool in pools]
+            route, old_way = self._routes.get(route_config, (None, None))
+            if route is None or way != old_way:
+                made = [self._parts.route(pool, route_config) for pool in pools]
+                for each, stands_in in pairwise(made):
+                    each.fallback = stands_in
+                route = made[0]
+            routes[route_config] = route, way
         self._routes = routes
 
     def _connect(self, bind: str, listener: Listener) -> None:
@@ -349,13 +364,12 @@ class WorkerAgent:
         return status.render(self._segment, rows, version=__version__, pool_slots=slots)
 
     def _ready(self, bind: str) -> bool:
-        """Can every pool that this listener leads to serve somebody?"""
+        """Can every pool that this listener leads to serve somebody, or one that stands in for it?"""
+        if self._draining or self._leaving_soon or self._config is None:
+            return False
         pools = {config.pool for config, _ in self._routes_of(bind)}
-        return (
-            not (self._draining or self._leaving_soon)
-            and bool(pools)
-            and all(self._pools[name].routable for name in pools)
-        )
+        ways = [chain(name, self._config.pools) for name in pools]
+        return bool(ways) and all(any(self._pools[name].routable for name in way) for way in ways)
 
     # Housekeeping
 

@@ -189,9 +189,10 @@ class Controller:
             sticky_secrets=self._sticky_secrets(),
         )
 
-    async def first_round(self, timeout_s: float = FIRST_ROUND_S) -> bool:
-        """Wait for names and first checks; false when `timeout_s` ran out with some of them still unknown."""
-        return await self._fleet.first_round(timeout_s)
+    async def first_round(self, timeout_s: float | None = None) -> bool:
+        """Wait for names and first checks; false when `timeout_s` (`FIRST_ROUND_S` if not given) ran out with some of
+        them still unknown."""
+        return await self._fleet.first_round(FIRST_ROUND_S if timeout_s is None else timeout_s)
 
     async def applied(self, timeout_s: float) -> bool:
         """Wait until every attached worker runs the current snapshot; false when one cannot, or time ran out.

@@ -1,7 +1,7 @@
 """Reading the configuration again while it runs: validate, plan, try, swap; and what came of it, for whoever asked.
 
 Nothing is touched before all that can fail has been tried: the file is read and checked, new addresses are bound, and
-where a strategy or the log changes every worker builds the new one and throws it away. So a mistake leaves everything
+every worker builds what may fail (strategies, the log, static answers) and throws it away. So a mistake leaves everything
 as it was, and whoever asked gets all mistakes at once.
 """
 
@@ -170,18 +170,14 @@ class Reloader:
 
     async def _try(self, config: Config) -> dict[str, BoundSocket] | ReloadResult:
         """Everything that may fail, before anything is changed. Returns the new listeners' sockets."""
-        new, old = self._controller.merged(config).config, self._controller.config
+        new = self._controller.merged(config).config
         problems: list[str] = []
         fresh: dict[str, BoundSocket] = {}
         try:
             fresh = self._listening.prepare(new.listeners)
         except CannotBind as error:
             problems += str(error).splitlines()
-        strategies = {name: pool.strategy for name, pool in old.pools.items()}
-        if old.access_log != new.access_log or any(
-            strategies.get(name) != pool.strategy for name, pool in new.pools.items()
-        ):
-            problems += await self._controller.rehearse(new, START_TIMEOUT_S)
+        problems += await self._controller.rehearse(new, START_TIMEOUT_S)
         if problems:
             discard(fresh)
             return ReloadResult(False, tuple(problems))

@@ -75,7 +75,7 @@ def _start(channel: MessageChannel, segment_fd: int, worker: int, app_dir: str |
     engine = Engine(segment, worker)
     engine.buffer_limit = _buffer_limit(segment.used)
     segment.set_worker(worker, "started_ms", time.time_ns() // 1_000_000)
-    make_strategy = StrategyMaker(lambda: engine.now, app_dir=app_dir)
+    make_strategy = StrategyMaker(lambda: engine.now, app_dir=app_dir, worker=worker)
     agent = WorkerAgent(engine, segment, worker, channel, make_strategy=make_strategy, on_applied=_tune_gc_once())
     agent.start()
     return engine

@@ -79,6 +79,8 @@ class Pool:
         self.strategy_error: Callable[[BaseException | str], None] | None = None
         self.outcome: Callable[[Any, int], None] | None = None
         self.probe: Callable[[], Any] | None = None
+        self.fallback_answer: Any = None
+        self.penalty: Callable[[Any, float], None] | None = None
         self.sticky: dict[bytes, Any] | None = None
         self.sticky_name = b""
 
@@ -124,6 +126,7 @@ class Route:
     def __init__(self, pool: Pool, config: schema.Route | None = None) -> None:
         self.pool = pool
         self.config = config
+        self.fallback: Route | None = None
 
 
 class Listener:
@@ -247,6 +250,9 @@ class Parts:
 
     def backend(self, pool: Any, slot: int, config: schema.Backend) -> Any:
         return Backend(pool, slot, config, self.segment)
+
+    def static_answer(self, status: int, content_type: bytes, fields: bytes, body: bytes) -> Any:
+        return status, content_type, fields, body
 
     def access_log(self, config: schema.AccessLog) -> Any:
         if config.format == "off":

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 from headgate.config.load import load
-from headgate.runtime import processes, supervisor
+from headgate.runtime import controller, processes, supervisor
 
 FAKE = Path(__file__).with_name("fake_worker.py")
 
@@ -19,6 +20,8 @@ def main() -> int:
         return [words[0], str(FAKE), *words[3:]]
 
     processes.worker_command = command
+    if patience := os.environ.get("FIRST_ROUND_S"):
+        controller.FIRST_ROUND_S = float(patience)
     return supervisor.serve(
         load(sys.argv[1]),
         config_path=sys.argv[1],
