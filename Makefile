@@ -16,7 +16,7 @@ ENGINE := $(wildcard src/headgate/engine/*.pyx src/headgate/engine/*.pxd src/hea
 # Arguments for pytest and for the benchmark: make test ARGS='-k sticky', make bench ARGS='--quick --case small'.
 ARGS   ?=
 
-.PHONY: help venv run test lint types build bench bench-check fuzz sanitize clean
+.PHONY: help venv run test lint types build bench bench-check bench-scale fuzz sanitize clean
 
 help: ## Show this list
 	@echo 'make <target>, where <target> is one of:'
@@ -59,6 +59,9 @@ bench: venv ## Compare CPU per request with nginx and HAProxy
 
 bench-check: venv ## Count instructions per request: not 5 % more than before this change (needs valgrind)
 	@$(BIN)/python -m bench.check $(ARGS)
+
+bench-scale: venv ## 4,000 routes and 5,000 backends: load, check, reload, and what a request costs
+	@$(BIN)/python -m bench.scale $(ARGS)
 
 sanitize: venv ## Build the engine with AddressSanitizer and UBSan, and run tests with it
 	@tools/sanitize.sh $(BIN)/python $(ARGS)

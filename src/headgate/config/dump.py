@@ -12,7 +12,7 @@ import msgspec
 
 from headgate.config.addresses import BackendUrl, Bind
 from headgate.config.schema import FALSE_IS_NONE, HTTP_CHECK_KEYS, Health, Strategy, Struct
-from headgate.config.values import Duration, Size, StatusRange, Whole, format_duration, format_size
+from headgate.config.values import Duration, Size, StatusRange, format_duration, format_size
 from headgate.config.walk import fields_of
 
 MASK = "***"
@@ -49,14 +49,15 @@ def dump(table: Struct, *, mask: bool = True) -> dict[str, Any]:
 
 def _plain(value: Any, hint: Any, notes: tuple[Any, ...], mask: bool) -> Any:
     for note in notes:
+        # A reader that knows "off" makes 0 of it.
+        if value == 0 and not isinstance(value, bool) and '"off"' in str(getattr(note, "expects", "")):
+            return "off"
         if isinstance(note, Duration):
             return format_duration(value)
         if isinstance(note, Size):
             return format_size(value)
         if isinstance(note, StatusRange):
             return value[0] if value[0] == value[1] else f"{value[0]}-{value[1]}"
-        if isinstance(note, Whole) and note.off and value == 0:
-            return "off"
     if isinstance(value, (Bind, BackendUrl)):
         return value.text
     if isinstance(value, Struct):
