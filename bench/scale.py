@@ -9,8 +9,8 @@ takes.
 - start: supervisor and worker until the first client is let in.
 - check: `headgate check`, the whole command. Goal: < 1 s.
 - reload: `POST /reload` of a file with another weight for every backend, until every worker runs it. Goal: < 1 s.
-- request: processor time of the workers for a request to one pool of 3, with 4,000 routes and with one. Goal: 1.1 times.
-  The two run side by side and are loaded in turns; the lowest of all rounds counts, since other work only adds.
+- request: processor time for a request to one pool of 3, with 4,000 routes and with one. Goal: 1.1 times.
+  The two run side by side and are loaded in turns; the lowest of all rounds counts: other work only adds.
 
 Exit status 1 when a goal is missed.
 """
@@ -26,10 +26,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from headgate.cli.admin_client import Connection
 from tests.e2e.harness.client import fetch
 from tests.e2e.harness.ports import HeldPort
 from tests.e2e.harness.processes import Process, Processes
+
+from headgate.cli.admin_client import Connection
 
 from . import cpu, load
 from .proxies import LOAD_CORE, PROXY_CORE, Backends, _await_port
