@@ -16,7 +16,7 @@ ENGINE := $(wildcard src/headgate/engine/*.pyx src/headgate/engine/*.pxd src/hea
 # Arguments for pytest and for the benchmark: make test ARGS='-k sticky', make bench ARGS='--quick --case small'.
 ARGS   ?=
 
-.PHONY: help venv run test lint types build bench bench-check bench-scale fuzz sanitize clean
+.PHONY: help venv run test lint types build bench bench-check bench-scale fuzz faults-long soak soak-ops sanitize clean
 
 help: ## Show this list
 	@echo 'make <target>, where <target> is one of:'
@@ -71,6 +71,18 @@ FUZZ ?= 50
 
 fuzz: venv ## Fuzz the codec and the running engine, FUZZ=50 times as long as `make test` does
 	@HEADGATE_FUZZ=$(FUZZ) $(BIN)/python -m pytest tests/protocol/test_differential.py tests/fuzz $(ARGS)
+
+faults-long: venv ## The fault matrix with faults as long as they are in practice
+	@HEADGATE_FAULTS=long $(BIN)/python -m pytest tests/faults/test_matrix.py $(ARGS)
+
+# Seconds; ten minutes.
+SOAK ?= 600
+
+soak: venv ## Mixed load with random faults for SOAK=600 seconds: no wrong byte, no growth, counters that add up
+	@$(BIN)/python -m tests.faults.soak --seconds $(SOAK) $(ARGS)
+
+soak-ops: venv ## Full load for a minute while workers die, configurations change and versions too
+	@$(BIN)/python -m tests.ops.soak 60
 
 clean: ## Remove everything that was built, .venv too
 	@rm -rf $(VENV) build dist bench/results .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage src/*.egg-info

@@ -54,7 +54,7 @@ def outcomes(request: pytest.FixtureRequest) -> Iterator[Outcomes]:
     if (reason := network.missing()) is not None:
         pytest.skip(reason)
     keys = [
-        item.callspec.params["key"]
+        str(item.callspec.params["key"])
         for item in request.session.items
         if isinstance(item, pytest.Function) and "outcomes" in item.fixturenames
     ]

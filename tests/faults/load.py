@@ -20,9 +20,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from ..e2e.harness.wire import Incomplete, Malformed, Reader, Response
 from .servers import body_of, digest
+
+T = TypeVar("T")
 
 Address = tuple[str, int] | str
 
@@ -237,6 +240,11 @@ class Load:
         """Requests answered so far."""
         return int.from_bytes(self._shared[8:16], "little")
 
+    @property
+    def running(self) -> bool:
+        """Asking, and not told to stop."""
+        return self.pid != 0 and not self._shared[0]
+
     def stop(self) -> Result:
         """No new requests; those under way end. What happened."""
         self._shared[0] = 1
@@ -286,7 +294,9 @@ class _Clients:
 
     def run(self) -> Result:
         threading.stack_size(256 * 1024)
-        threads = [threading.Thread(target=self._client, args=(number,), daemon=True) for number in range(self._clients)]
+        threads = [
+            threading.Thread(target=self._client, args=(number,), daemon=True) for number in range(self._clients)
+        ]
         for thread in threads:
             thread.start()
         meter = threading.Thread(target=self._measure_stalls, daemon=True)
@@ -330,8 +340,8 @@ class _Clients:
                 self._result.stalls.append((before, late))
 
 
-def in_process(work: Callable[[], object]) -> Callable[[], object]:
-    """Run `work` in a process of its own, now; what is returned waits for its result, or raises its exception's text."""
+def in_process(work: Callable[[], T]) -> Callable[[], T]:
+    """Run `work` in a process of its own. What is returned waits for its result, or raises its exception's text."""
     read_fd, write_fd = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -349,12 +359,13 @@ def in_process(work: Callable[[], object]) -> Callable[[], object]:
             os._exit(code)
     os.close(write_fd)
 
-    def result() -> object:
+    def result() -> T:
         with os.fdopen(read_fd, "rb") as source:
             ok, value = pickle.load(source)
         with contextlib.suppress(ChildProcessError):
             os.waitpid(pid, 0)
         assert ok, value
-        return value
+        outcome: T = value
+        return outcome
 
     return result

@@ -34,7 +34,8 @@ def missing() -> str | None:
     absent = [name for name in TOOLS if tool(name) is None]
     if absent:
         return f"not installed: {', '.join(absent)}"
-    script = "ip link set lo up && iptables -w -A INPUT -p tcp --dport 1 -m statistic --mode random --probability 0.5 -j DROP"
+    script = "ip link set lo up"
+    script += " && iptables -w -A INPUT -p tcp --dport 1 -m statistic --mode random --probability 0.5 -j DROP"
     script += " && tc qdisc add dev lo root tbf rate 1mbit burst 10kb latency 50ms"
     tried = subprocess.run(enclosed(["sh", "-c", script]), capture_output=True, text=True, env=_environment())
     return f"namespaces or packet filters are not permitted: {tried.stderr.strip()}" if tried.returncode else None
@@ -74,13 +75,18 @@ def lose(share: float) -> None:
     command("iptables", "-w", "-A", "INPUT", "-p", "tcp", *rule)
 
 
+def lose_nothing() -> None:
+    """Undo every rule."""
+    command("iptables", "-w", "-F", "INPUT")
+
+
 def ephemeral_ports(first: int, count: int) -> None:
     """Only these local ports are given to outgoing connections from now on."""
     Path("/proc/sys/net/ipv4/ip_local_port_range").write_text(f"{first} {first + count - 1}\n")
 
 
 def slow_link(name: str, pid: int, here: str, there: str, rate: str) -> None:
-    """A link between this namespace (address `here`) and that of process `pid` (`there`); what leaves here has `rate`."""
+    """A link from this namespace (address `here`) to that of process `pid` (`there`); what leaves here has `rate`."""
     command("ip", "link", "add", name, "type", "veth", "peer", "name", f"{name}-peer", "netns", pid)
     command("ip", "address", "add", f"{here}/24", "dev", name)
     command("ip", "link", "set", name, "up")

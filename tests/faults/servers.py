@@ -63,6 +63,8 @@ class Connection:
         return self.server.mode
 
     def note(self, event: str, identity: str = "", method: str = "", detail: str = "") -> None:
+        if self.server.quiet and event in ("head", "body", "answer"):
+            return
         line = json.dumps([time.monotonic(), event, identity, method, self.number, detail]) + "\n"
         os.write(self.server.journal_fd, line.encode())
 
@@ -147,15 +149,16 @@ def application(connection: Connection) -> None:
 class Server:
     """A backend process on a held port. It may be killed, stopped, and started again on the same port."""
 
-    def __init__(self, directory: Path, name: str, script: Script = application, *, nodelay: bool = True) -> None:
+    def __init__(self, directory: Path, name: str, script: Script = application, *, quiet: bool = False) -> None:
+        """quiet: what was asked and answered is not journalled (for runs that last)."""
         self.name = name
         self.script = script
         self.port = HeldPort()
-        self._nodelay = nodelay
         self._path = directory / f"{name}.journal"
         self.journal_fd = os.open(self._path, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600)
         self._shared = mmap.mmap(-1, 8)
         self.pid = 0
+        self.quiet = quiet
         self.start()
 
     @property
@@ -214,8 +217,7 @@ class Server:
         number = 0
         while True:
             sock, _ = listener.accept()
-            if self._nodelay:
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             # A restarted process must not have the numbers of its predecessor.
             connection = Connection(self, sock, os.getpid() * 1_000_000 + number)
             number += 1

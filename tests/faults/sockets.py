@@ -82,7 +82,7 @@ def hold(
                 over(fd, str(error))
         if time.monotonic() >= due:
             due += every_s
-            for fd, (sock, _) in list(held.items()):
+            for sock, _ in list(held.values()):
                 # A connection that was ended shows that when it is read.
                 with contextlib.suppress(OSError):
                     sock.send(more())

@@ -98,12 +98,13 @@ class Stage:
             worker=0,
             clock=lambda: self.engine.now,
             send=self.reports.append,
+            cut_off=self.engine.cut_off_backend,
         )
         members = [
             Member(backend, self._slots[backend.name], [pack_address(AF_INET, ports[backend.name].address)])
             for backend in pool_config.backends
         ]
-        pool.apply(pool_config, members, strategy, b"a secret that is long enough")
+        pool.apply(pool_config, members, {0: strategy}, b"a secret that is long enough")
         self.engine.on_generation = pool.refresh
         return pool
 

@@ -4,39 +4,53 @@ from __future__ import annotations
 
 import pytest
 
-from headgate.engine.model import Backend
+from headgate.engine.model import Backend, Outcome
+from headgate.runtime.messages import Penalty
 
 from .conftest import Converse
-from .conversation import answer, get
+from .conversation import Conversation, answer, get
+
+
+def overheard(talk: Conversation) -> list[tuple[str, int, float]]:
+    """What the policy is told of pauses, as it comes: (backend, status, seconds)."""
+    pauses: list[tuple[str, int, float]] = []
+    pool = talk.stage.pool.pool
+    policy = pool.outcome
+    assert policy is not None
+
+    def outcome(backend: Backend, outcome: Outcome) -> None:
+        if outcome.retry_after_s > 0:
+            pauses.append((backend.name, outcome.status, outcome.retry_after_s))
+        policy(backend, outcome)
+
+    pool.outcome = outcome
+    return pauses
 
 
 @pytest.mark.parametrize("status", ["429 Too Many Requests", "503 Service Unavailable"])
 @pytest.mark.parametrize(("said", "told"), [("7", [7.0]), ("100000", [100000.0]), ("0", []), ("soon", [])])
 def test_the_policy_is_told(conversation: Converse, status: str, said: str, told: list[float]) -> None:
     talk = conversation("a", breaker={"failure_threshold": 1})
-    pauses: list[tuple[str, float]] = []
-
-    def penalty(backend: Backend, seconds: float) -> None:
-        pauses.append((backend.name, seconds))
-
-    talk.stage.pool.pool.penalty = penalty
+    pauses = overheard(talk)
     client = talk.client()
     client >> get()
     up = talk["a"].accepts()
     up << "GET / HTTP/1.1"
     up >> answer(status, b"later", f"Retry-After: {said}")
     client << f"HTTP/1.1 {status}\nretry-after: {said}\n\nlater"
-    assert pauses == [("a", seconds) for seconds in told]
+    assert pauses == [("a", int(status[:3]), seconds) for seconds in told]
     # 429 says nothing against a backend; neither does 503 when it says for how long.
     counts = status.startswith("503") and said == "soon"
     assert talk.stage.totals("a").failed == counts
-    assert len(talk.stage.reports) == counts
+    # The supervisor hears of a trip, or of a server that wants less; a single 429 is about a single user.
+    penalties = [Penalty(0, 503, min(seconds, 60.0)) for seconds in told if status.startswith("503")]
+    assert [report for report in talk.stage.reports if isinstance(report, Penalty)] == penalties
+    assert len(talk.stage.reports) == counts + len(penalties)
 
 
 def test_the_policy_is_told_though_another_backend_answers(conversation: Converse) -> None:
     talk = conversation("ab", retry={"on": [429, 503]}, breaker={"failure_threshold": 1})
-    pauses: list[float] = []
-    talk.stage.pool.pool.penalty = lambda _, seconds: pauses.append(seconds)
+    pauses = overheard(talk)
     for n, status in enumerate(("429 Too Many Requests", "503 Service Unavailable")):
         client = talk.client()
         client >> get()
@@ -48,14 +62,13 @@ def test_the_policy_is_told_though_another_backend_answers(conversation: Convers
         other << "GET / HTTP/1.1"
         other >> answer("200 OK", b"b")
         client << "HTTP/1.1 200 OK\n!retry-after\n\nb"
-    assert pauses == [5.0, 5.0]
-    assert talk.stage.reports == []
+    assert pauses == [("a", 429, 5.0), ("a", 503, 5.0)]
+    assert talk.stage.reports == [Penalty(0, 503, 5.0)]
 
 
 def test_other_answers_ask_for_nothing(conversation: Converse) -> None:
     talk = conversation("a")
-    pauses: list[float] = []
-    talk.stage.pool.pool.penalty = lambda _, seconds: pauses.append(seconds)
+    pauses = overheard(talk)
     client = talk.client()
     client >> get()
     up = talk["a"].accepts()
@@ -68,14 +81,14 @@ def test_other_answers_ask_for_nothing(conversation: Converse) -> None:
 def test_a_policy_that_raises_harms_nobody(conversation: Converse, caplog: pytest.LogCaptureFixture) -> None:
     talk = conversation("a")
 
-    def penalty(backend: Backend, seconds: float) -> None:
+    def outcome(backend: Backend, outcome: Outcome) -> None:
         raise KeyError("no")
 
-    talk.stage.pool.pool.penalty = penalty
+    talk.stage.pool.pool.outcome = outcome
     client = talk.client()
     client >> get()
     up = talk["a"].accepts()
     up << "GET / HTTP/1.1"
     up >> answer("429 Too Many Requests", b"", "Retry-After: 5")
     client << "HTTP/1.1 429 Too Many Requests"
-    assert "the penalty policy" in caplog.text
+    assert "the outcome policy" in caplog.text

@@ -225,7 +225,9 @@ def pool_list(host: Host, rows: Iterable[doc.Backend], names: Iterable[str] | No
     slots = controller.pool_slots
     found = []
     for name in controller.config.pools if names is None else names:
-        summed = status.pool_status(controller.segment, name, members.get(name, []), slots.get(name))
+        summed = status.pool_status(
+            controller.segment, name, members.get(name, []), slots.get(name), panic=name in controller.in_panic
+        )
         fields = {field: getattr(summed, field) for field in summed.__struct_fields__}
         strategy = controller.config.pools[name].strategy
         changes = host.controller.changes.pools.get(name, PoolChanges())

@@ -113,6 +113,15 @@ class LearningStrategy(Strategy, Protocol):
         """An attempt at `backend` ended, whoever had picked it: this strategy, a cookie, or the fallback."""
 
 
+class AffineStrategy(Strategy, Protocol):
+    """A strategy that goes by a key in the request; found by its having a method `position`."""
+
+    def position(self, request: Request) -> float:
+        """Where the request's key lies, from 0 to below 1, evenly spread and the same in every worker. Of a pool with
+        several priorities it decides which level serves the key, so it must not follow from what `pick` compares: one
+        level would only see its part of that."""
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """What a strategy may use of the world. Tests inject their own."""

@@ -30,6 +30,7 @@ _BITS = 4
 _BASE = 1 << _BITS
 _UNIT = 2.0**-64
 _DRAW = Struct(f"<{PLACES}Q")
+_BELOW = 1.0 - 2.0**-53  # 2**64 - 1 rounds up to 2**64
 _BEHIND = 1.0 + 2.0**-52  # the least number above 1
 
 
@@ -135,6 +136,10 @@ class IpHash:
         self._circles = [
             circle for circle in self._all_circles if any(_digit(weight, circle.power) for weight in here.values())
         ]
+
+    def position(self, request: Request) -> float:
+        """Which priority level serves this client; see `AffineStrategy`."""
+        return self._hash64(request.client_bytes, 1) * _UNIT * _BELOW
 
     def pick(self, request: Request, tried: Collection[Backend]) -> Backend | None:
         at = self._hash64(request.client_bytes, 0) * _UNIT

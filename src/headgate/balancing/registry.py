@@ -24,6 +24,9 @@ BUILT_IN = {
     "weighted_random": "headgate.balancing.weighted_random:WeightedRandom",
     "ip_hash": "headgate.balancing.ip_hash:IpHash",
     "p2c": "headgate.balancing.p2c:PowerOfTwoChoices",
+    "peak_ewma": "headgate.balancing.peak_ewma:PeakEwma",
+    "least_time": "headgate.balancing.least_time:LeastTime",
+    "prequal": "headgate.balancing.prequal:Prequal",
 }
 
 Factory = Callable[..., Any]

@@ -25,6 +25,7 @@ from headgate.cli import (
     reload,
     remove,
     run,
+    simulate,
     status,
     strategy,
     top,
@@ -36,7 +37,7 @@ from headgate.config.problems import ConfigError
 _VERSION = f"headgate {__version__} (Python {sys.version_info.major}.{sys.version_info.minor}.{sys.version_info.micro})"
 _DESCRIPTION = "Headgate balances HTTP requests over your servers."
 _EPILOG = f"""\
-to run one: run, proxy, check, demo
+to run one: run, proxy, check, demo, simulate
 to look at a running one: status, top, events, plan
 to change it: reload, drain, enable, disable, weight, add, remove, strategy, log-level
 
@@ -57,7 +58,7 @@ examples:
 
 
 COMMANDS = (
-    *(run, proxy, check, demo),
+    *(run, proxy, check, demo, simulate),
     *(status, top, events, plan),
     *(reload, drain, enable, disable, weight, add, remove, strategy, log_level),
 )

@@ -263,6 +263,10 @@ class Route(Struct, frozen=True, kw_only=True):
     """Instead of the listener's."""
 
 
+HIGHEST_PRIORITY = 15
+"""Each has a strategy of its own; more than a few levels are hardly ever wanted."""
+
+
 class Backend(Struct, frozen=True, kw_only=True):
     """A server. A plain string stands for a table with only a url."""
 
@@ -274,6 +278,9 @@ class Backend(Struct, frozen=True, kw_only=True):
     weight: Annotated[int, Whole(0, 256)] = 1
     """Its share against the others of the pool; "round_robin" and "random" give all the same and look only whether it
     is 0. 0: sessions bound to it only, nothing new."""
+    priority: Annotated[int, Whole(0, HIGHEST_PRIORITY)] = 0
+    """Which backends come first: those of 0, and higher ones stand by. A level bears 40 % more than its part; what it
+    cannot bear any more the next takes, in proportion to what is missing. 0: without a reason all are equal."""
     name: Annotated[str, Name()] = ""
     """How logs, the status page and sticky cookies call it; one name once in a pool. Not set: its url."""
 
@@ -553,7 +560,8 @@ class Pool(Struct, frozen=True, kw_only=True):
     """Backends that serve the same thing, and how one of them is picked."""
 
     backends: tuple[Backend, ...]
-    """The servers: URLs, or tables where one needs a weight or a name."""
+    """The servers: URLs, or tables where one needs a weight or a name. [] is a pool that answers 503 until backends are
+    added while it runs; `headgate check` warns of it."""
     strategy: Strategy = Strategy(name="round_robin")
     """How a backend is picked. Round robin: what everybody expects of a load balancer, and right for equal backends;
     "p2c" is better where requests or backends differ."""
@@ -569,6 +577,9 @@ class Pool(Struct, frozen=True, kw_only=True):
     panic: Annotated[float | None, Share(), FALSE_IS_NONE] = 0.5
     """When less than this share of the pool is routable, ejected backends are used again; false for never. Half: when
     most of a pool looks broken, the cause is rarely the backends, and the rest would not bear the load."""
+    slow_start: SecondsOrOff = 10.0
+    """How long a backend that came (back) gets a growing part of its weight, from a tenth on, while another has been
+    there for as long. 10 s: connections, caches and compilers of most applications are warm by then."""
     health: Health = Health()
     """The active check; false stands for type "none"."""
     breaker: Annotated[Breaker | None, FALSE_IS_NONE] = Breaker()
@@ -645,8 +656,8 @@ def _with_cookie_name(name: str, pool: Pool) -> Pool:
 NOT_YET: dict[type[Struct], tuple[str, ...]] = {
     AccessLog: ("fields", "sample"),
     Listener: ("proxy_protocol", "tls"),
-    Backend: ("priority", "max_connections", "max_requests"),
-    Pool: ("slow_start", "queue", "limits", "tls"),
+    Backend: ("max_connections", "max_requests"),
+    Pool: ("queue", "limits", "tls"),
     PoolTimeouts: ("queue",),
 }
 """Keys that have a meaning and no implementation yet: an error, since nothing that is configured may be ignored."""

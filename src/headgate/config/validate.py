@@ -17,7 +17,7 @@ from headgate.config.schema import FALLBACK_BODY_LIMIT, HTTP_CHECK_KEYS, Config,
 from headgate.config.values import format_duration, format_size, quoted
 from headgate.config.walk import INVALID, Walker
 
-_NOT_YET = ("least_time", "peak_ewma", "ring_hash", "maglev", "bounded_hash", "prequal", "random_subset")
+_NOT_YET = ("ring_hash", "maglev", "bounded_hash", "random_subset")
 # 16 characters are 64 bits even in hexadecimal: nobody guesses that over a network.
 _SECRET_LENGTH = 16
 

@@ -7,13 +7,14 @@ import socket as _socket
 from cpython.ref cimport PyObject
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from headgate.engine.context cimport Context
+from headgate.engine.context cimport KIND_CONNECT_FAILED, KIND_HEDGE_LOST, KIND_RESET, Context
 from headgate.engine.downstream cimport Acceptor, ClientConnection
+from headgate.engine.exchange cimport Exchange
 from headgate.engine.libc_net cimport EPOLLIN
 from headgate.engine.model cimport Backend, Listener
 from headgate.engine.pipes cimport pipes_idle
 from headgate.engine.reactor cimport Handler
-from headgate.engine.upstream cimport BackendConnection
+from headgate.engine.upstream cimport UP_CONNECTING, BackendConnection
 
 cdef enum:
     TIMER_PERIODIC = 1
@@ -101,6 +102,9 @@ cdef class Engine(Context):
 
     def _flush_log(self) -> None:
         if self.access_log is not None:
+            if self.access_log is not self._counting_log:
+                self._counting_log = self.access_log
+                self.access_log.count_drops_in(&self.counters.log_dropped)
             self.access_log.flush()
             # Lines may stay behind while the thread is still busy with the last ones: they must not wait for another request.
             if self.in_flight or self.access_log.waiting():
@@ -233,6 +237,28 @@ cdef class Engine(Context):
         for slot in range(self._slot_capacity):
             if self._handlers[slot] != NULL and isinstance(<object>self._handlers[slot], ClientConnection):
                 (<ClientConnection><object>self._handlers[slot]).close_if_idle()
+
+    def cut_off_backend(self, Backend backend) -> None:
+        """Close every connection to `backend`, kept or in use (the deadline of its drain has passed).
+
+        A request in flight ends as one whose connection was reset: elsewhere again where that is safe, and never counted
+        against the backend. Looks at every connection of the engine once: for rare events.
+        """
+        cdef uint32_t slot
+        cdef BackendConnection connection
+        backend.close_idle()
+        for slot in range(self._slot_capacity):
+            if self._handlers[slot] == NULL or not isinstance(<object>self._handlers[slot], BackendConnection):
+                continue
+            connection = <BackendConnection><object>self._handlers[slot]
+            if connection.backend is not backend:
+                continue
+            if isinstance(connection.exchange, Exchange):
+                (<Exchange>connection.exchange).excused = True
+                # Where nothing was sent yet, nothing is lost: any method goes elsewhere.
+                connection._fail(KIND_CONNECT_FAILED if connection.state == UP_CONNECTING else KIND_RESET)
+            else:
+                connection._fail(KIND_HEDGE_LOST)   # a hedge: the other attempt goes on alone
 
     def _cut_off(self) -> None:
         cdef uint32_t slot

@@ -89,7 +89,7 @@ cdef class Exchange(ExchangeBase):
     cdef void _attempt(self) noexcept
     cdef int _begin_attempt(self, Backend backend, bint fresh) noexcept
     cdef void _attempt_over(self, int kind) noexcept
-    cdef double asks_for_pause(self, Head *head, Backend backend) noexcept
+    cdef double asks_for_pause(self, Head *head) noexcept
     cdef void enter(self, Route route) noexcept
     cdef int write_head(self, Stream up, Backend backend) noexcept
     cdef void say(self, int kind, int status, const char *fields, const char *content_type, const char *body, size_t size) noexcept

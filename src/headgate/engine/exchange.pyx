@@ -17,7 +17,7 @@ from headgate.engine.accesslog cimport LogEntry
 from headgate.engine.address cimport Address, address_format, resolve_client
 from headgate.engine.context cimport (
     KIND_BAD_HEAD, KIND_BAD_STATUS, KIND_BODY_TIMEOUT, KIND_BODY_TOO_LARGE, KIND_CLIENT_GONE, KIND_CONNECT_FAILED, KIND_FIRST_BYTE_TIMEOUT, KIND_HEDGE_LOST,
-    KIND_INTERNAL, KIND_LOCAL_RESOURCE, KIND_METHOD_NOT_ALLOWED, KIND_NO_BACKEND, KIND_NO_ROUTE, KIND_OK, KIND_REQUEST_TIMEOUT,
+    KIND_INTERNAL, KIND_LOCAL_RESOURCE, KIND_METHOD_NOT_ALLOWED, KIND_NO_BACKEND, KIND_NO_ROUTE, KIND_OK, KIND_OVERLOADED, KIND_REQUEST_TIMEOUT,
     KIND_RESET, KIND_RETRY, KIND_SERVER_ERROR, KIND_STALE, KIND_STATUS, KIND_TRUNCATED, KIND_VERDICT, KIND_WORD, RETRY_ALWAYS, RETRY_IDEMPOTENT,
     VERDICT_NONE, VERDICT_SUCCESS, Context, status_text,
 )
@@ -636,7 +636,7 @@ cdef class Exchange(ExchangeBase):
         if self.attempt_first_byte < 0:
             self.attempt_first_byte = ctx.now - self.attempt_started
         if status == 429 or status == 503:
-            self.retry_after = self.asks_for_pause(head, self.backend)
+            self.retry_after = self.asks_for_pause(head)
         if self.hedge is not None:
             # One of two attempts: a good head is the answer, and with another the exchange waits for the first one's.
             if status >= 400 and self.pool.retry_status[status - 400]:
@@ -684,7 +684,10 @@ cdef class Exchange(ExchangeBase):
         answer.framing = self.to_framing
         answer.close = not self.keep
         if self.down.send_response(head, &answer) == SEND_BROKEN:
-            self._lost_client()
+            # Nothing was sent yet, so it is not the client that is lost: there was no buffer.
+            self.response_begun = False
+            self._cancel_upstream(KIND_OVERLOADED)
+            self._fail(KIND_OVERLOADED)
             return False
         if head.framing == FRAMING_NONE or (head.framing == FRAMING_LENGTH and head.content_length == 0):
             return True
@@ -717,19 +720,12 @@ cdef class Exchange(ExchangeBase):
         self.notes |= NOTE_REPLAY_CAP
         return False
 
-    cdef double asks_for_pause(self, Head *head, Backend backend) noexcept:
-        """429 or 503: seconds for which `backend` asks to be left alone (Retry-After), of which the policy is told; -1 = it does not ask."""
+    cdef double asks_for_pause(self, Head *head) noexcept:
+        """429 or 503: seconds for which the backend asks to be left alone (Retry-After), -1 = it does not ask; the policy is told with the outcome."""
         cdef Field *field = find_field(head, FIELD_RETRY_AFTER)
-        cdef double seconds
         if field == NULL:
             return -1
-        seconds = retry_after_s(head.base + field.value_off, field.value_len, <int64_t>(self.ctx.wall_ns() // 1000000000))
-        if seconds > 0 and self.pool.penalty is not None:
-            try:
-                self.pool.penalty(backend, seconds)
-            except BaseException as exception:
-                self.ctx.error("the penalty policy", exception)
-        return seconds
+        return retry_after_s(head.base + field.value_off, field.value_len, <int64_t>(self.ctx.wall_ns() // 1000000000))
 
     cdef void tried_add(self, Backend backend) noexcept:
         if self.tried is None:
@@ -852,6 +848,7 @@ cdef class Exchange(ExchangeBase):
         cdef Pool pool = self.pool
         cdef Outcome outcome
         cdef int verdict = KIND_VERDICT[kind]
+        cdef bint told
         if backend is None:
             return
         self.backend = None
@@ -867,20 +864,23 @@ cdef class Exchange(ExchangeBase):
             backend.counters.failed += 1
         if kind != KIND_STALE and kind != KIND_OK and KIND_RETRY[kind] != RETRY_ALWAYS and kind != KIND_HEDGE_LOST:
             self.counted += 1
-        if verdict > VERDICT_SUCCESS or backend.watched:
+        told = pool.outcome is not None and (verdict > VERDICT_SUCCESS or backend.watched or self.retry_after > 0)
+        if not told and pool.done is None:
+            return
+        outcome = Outcome.__new__(Outcome)
+        outcome.kind = kind
+        outcome.verdict = verdict
+        outcome.status = self.status if self.attempt_first_byte >= 0 else 0
+        outcome.first_byte_s = self.attempt_first_byte / 1e9 if self.attempt_first_byte >= 0 else -1.0
+        outcome.total_s = (self.ctx.now - self.attempt_started) / 1e9
+        outcome.retry_after_s = self.retry_after
+        outcome.ok = verdict == VERDICT_SUCCESS
+        if told:
             try:
-                if pool.outcome is not None:
-                    pool.outcome(backend, kind)
+                pool.outcome(backend, outcome)
             except BaseException as exception:
                 self.ctx.error("the outcome policy", exception)
         if pool.done is not None:
-            outcome = Outcome.__new__(Outcome)
-            outcome.kind = kind
-            outcome.status = self.status if self.attempt_first_byte >= 0 else 0
-            outcome.first_byte_s = self.attempt_first_byte / 1e9 if self.attempt_first_byte >= 0 else -1.0
-            outcome.retry_after_s = self.retry_after
-            outcome.total_s = (self.ctx.now - self.attempt_started) / 1e9
-            outcome.ok = verdict == VERDICT_SUCCESS
             try:
                 pool.done(backend, outcome)
             except BaseException as exception:

@@ -231,7 +231,7 @@ cdef class Hedge(ExchangeBase):
             x.ctx.arm(&self.timer, x.route.first_byte, TIMER_FIRST_BYTE)
             return True
         if status == 101 or (status >= 400 and x.pool.retry_status[status - 400]):
-            retry_after = x.asks_for_pause(head, self.backend)
+            retry_after = x.asks_for_pause(head)
             self.up.abort()
             x.tried_add(self.backend)
             self._account(KIND_BAD_HEAD if status == 101 else KIND_BAD_STATUS, status, retry_after)

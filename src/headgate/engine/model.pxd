@@ -50,7 +50,6 @@ cdef class Pool:
     cdef public object strategy_error
     cdef public object outcome
     cdef public object probe
-    cdef public object penalty
     cdef public object fallback_answer  # fallback.StaticAnswer, when nothing is routable
     cdef public dict sticky
     cdef public bytes sticky_name
@@ -109,6 +108,7 @@ cdef class Backend:
     cdef public bint bound_ok
     cdef public bint watched
     cdef public double share
+    cdef public int priority
     cdef public bytes set_cookie
     cdef bytes url_bytes
     cdef bytes host
@@ -134,4 +134,5 @@ cdef class Outcome:
     cdef readonly double first_byte_s
     cdef readonly double total_s
     cdef readonly double retry_after_s
+    cdef readonly int verdict
     cdef readonly bint ok

@@ -54,12 +54,11 @@ class Pool:
     fallback: Callable[[Request, Collection[Backend]], object] | None
     done: Callable[[Backend, Outcome], None] | None
     strategy_error: Callable[[BaseException | str], None] | None
-    outcome: Callable[[Backend, int], None] | None
-    """(backend, Kind): every failed attempt that counts, and every success of a `watched` backend."""
+    outcome: Callable[[Backend, Outcome], None] | None
+    """Every attempt that matters: failed ones that count, those that were asked for less (429 or 503 with Retry-After),
+    and all at a `watched` backend."""
     probe: Callable[[], Backend | None] | None
     """Set while the pool has half-open backends: claims one of them for an idempotent request."""
-    penalty: Callable[[Backend, float], None] | None
-    """(backend, seconds): it answered 429 or 503 with a Retry-After of so many seconds (not bounded)."""
     fallback_answer: StaticAnswer | None
     """What is answered when nothing in the pool is routable."""
     @property
@@ -90,6 +89,10 @@ class Backend:
     def weight(self) -> int:
         """0..256, from the segment; 0 = bound sessions only."""
     @property
+    def ramp(self) -> tuple[float, float]:
+        """(from_s, for_s), from the segment: since when its share grows (monotonic seconds), and for how long;
+        (0.0, 0.0) = it has all of it."""
+    @property
     def active(self) -> int:
         """Attempts in flight, all workers together."""
     @property
@@ -106,6 +109,8 @@ class Backend:
     """Successes are reported through `Pool.outcome` too."""
     share: float
     """What a strategy gives it, against the shares of the others: its weight, less while it starts slowly."""
+    priority: int
+    """As configured; 0 is used first."""
     set_cookie: bytes
     """The complete Set-Cookie line of a new sticky session; empty = none."""
     addresses: list[bytes]
@@ -128,6 +133,10 @@ class Outcome:
     @property
     def total_s(self) -> float: ...
     @property
-    def retry_after_s(self) -> float: ...
+    def retry_after_s(self) -> float:
+        """Seconds that an answer of 429 or 503 asked for by Retry-After; -1.0 when it did not."""
+    @property
+    def verdict(self) -> int:
+        """A `headgate.errors.Verdict`: what it says about the backend."""
     @property
     def ok(self) -> bool: ...

@@ -16,6 +16,9 @@ cdef enum:
     # A second attempt sooner than this would be one for the scheduler's sake.
     SHORTEST_HEDGE_NS = 1000000
 
+cdef tuple _NO_RAMP = (0.0, 0.0)
+
+
 cdef double _seconds(object value):
     """A configured duration in seconds; None and "off" are 0."""
     return 0.0 if value is None else float(value)
@@ -187,6 +190,7 @@ cdef class Backend:
         # A unix socket has no authority of its own; "localhost" is what curl sends there.
         self.host = self.url.partition("://")[2].encode() or b"localhost"
         self.share = 1.0
+        self.priority = config.priority
         self.set_cookie = b""
         self.segment = segment
         self.worker = worker
@@ -203,6 +207,13 @@ cdef class Backend:
     def flags(self) -> int:
         """`BackendFlag` bits, as the supervisor last set them."""
         return self.state.flags
+
+    @property
+    def ramp(self) -> tuple:
+        """(from_s, for_s): since when its share grows (monotonic seconds) and for how long; (0.0, 0.0) = it has all of it."""
+        if self.state.ramp_from_ms == 0:
+            return _NO_RAMP
+        return self.state.ramp_from_ms / 1e3, self.state.ramp_ms / 1e3
 
     @property
     def active(self) -> int:
@@ -276,8 +287,8 @@ cdef class Backend:
 
 
 cdef class Outcome:
-    """How an attempt ended: `kind` (`headgate.errors.Kind`), `status` (0 = no answer), seconds to the first byte
-    (-1 = none) and in all, and seconds that a 429 or 503 asked for by Retry-After (-1 = none)."""
+    """How an attempt ended: `kind` (`headgate.errors.Kind`), `status` (0 = no answer), `verdict` (`headgate.errors.Verdict`: what it
+    says about the backend), seconds to the first byte (-1 = none) and in all, and seconds that a 429 or 503 asked for by Retry-After (-1 = none)."""
 
     def __repr__(self) -> str:
         return f"<Outcome {Kind(self.kind).name} status={self.status} first_byte_s={self.first_byte_s:.6f} total_s={self.total_s:.6f}>"

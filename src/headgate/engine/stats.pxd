@@ -17,6 +17,7 @@ cdef enum BackendFlag:          # written by the supervisor
     BACKEND_EJECTED = 16        # breaker open
     BACKEND_HALF_OPEN = 32      # breaker half-open: one idempotent probe at a time
     BACKEND_DRAINING = 64
+    BACKEND_DRAINED = 128       # the drain's deadline has passed: no bound sessions either, connections closed
 
 cdef struct BackendState:       # 256 bytes
     uint32_t flags
@@ -24,7 +25,10 @@ cdef struct BackendState:       # 256 bytes
     uint64_t since_ms           # CLOCK_REALTIME of the last change
     uint32_t probe              # half-open probe: 0 = free, else worker + 1; claimed by compare-and-swap
     uint32_t sequence           # odd while the supervisor writes this record (a seqlock for readers of the whole)
-    char reason[232]            # why, UTF-8, NUL-terminated
+    uint64_t ramp_from_ms       # CLOCK_MONOTONIC: its share grows from here on (least until then); 0 = it has all of it
+    uint32_t ramp_ms            # for how long
+    uint32_t reserved
+    char reason[216]            # why, UTF-8, NUL-terminated
 
 cdef struct BackendCounters:    # 256 bytes, one per worker and backend
     int64_t active              # attempts in flight (a gauge; zeroed by the supervisor when its worker dies)

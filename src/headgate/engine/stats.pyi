@@ -12,6 +12,7 @@ CHECKED: Final[int]
 EJECTED: Final[int]
 HALF_OPEN: Final[int]
 DRAINING: Final[int]
+DRAINED: Final[int]
 MAX_WEIGHT: Final[int]
 
 class BackendTotals:
@@ -124,10 +125,12 @@ class Segment:
         weight: int | None = None,
         reason: str | None = None,
         since_ms: int | None = None,
+        ramp: tuple[int, int] | None = None,
     ) -> None:
         """Writes what is given of a backend's state and leaves the rest; bump_generation() makes workers look.
 
-        weight: 0 to 256, else ValueError. reason: cut at 231 bytes of UTF-8. since_ms: milliseconds since 1970.
+        weight: 0 to 256, else ValueError. reason: cut at 215 bytes of UTF-8. since_ms: milliseconds since 1970.
+        ramp: see `backend_ramp`.
         """
 
     def clear_backend(self, slot: int) -> None:
@@ -167,6 +170,9 @@ class Segment:
     def backend_weight(self, slot: int) -> int: ...
     def backend_reason(self, slot: int) -> str: ...
     def backend_since_ms(self, slot: int) -> int: ...
+    def backend_ramp(self, slot: int) -> tuple[int, int]:
+        """(from_ms, ms): CLOCK_MONOTONIC at which its share begins to grow, and for how long it does; (0, 0) = none."""
+
     def backend_state(self, slot: int) -> tuple[int, int, str, int]:
         """(flags, weight, reason, since_ms), all of one moment."""
 

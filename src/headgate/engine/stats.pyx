@@ -71,6 +71,7 @@ CHECKED = BACKEND_CHECKED
 EJECTED = BACKEND_EJECTED
 HALF_OPEN = BACKEND_HALF_OPEN
 DRAINING = BACKEND_DRAINING
+DRAINED = BACKEND_DRAINED
 
 # A weight above this is a configuration error everywhere; the word holds no such value.
 MAX_WEIGHT = 256
@@ -228,10 +229,10 @@ cdef size_t worker_size(int backends, int pools) noexcept nogil:
 
 
 cdef bytes as_reason(str text):
-    """UTF-8 of at most 231 bytes, cut between characters, without NUL."""
+    """UTF-8 of at most 215 bytes, cut between characters, without NUL."""
     cdef bytes encoded = text.replace("\0", " ").encode("utf-8", "replace")
-    if len(encoded) > 231:
-        encoded = encoded[:231].decode("utf-8", "ignore").encode("utf-8")
+    if len(encoded) > 215:
+        encoded = encoded[:215].decode("utf-8", "ignore").encode("utf-8")
     return encoded
 
 
@@ -384,17 +385,20 @@ cdef class Segment:
 
     # -- written by the supervisor
 
-    def set_backend(self, int slot, *, flags=None, weight=None, str reason=None, since_ms=None):
+    def set_backend(self, int slot, *, flags=None, weight=None, str reason=None, since_ms=None, ramp=None):
         """Writes what is given of a backend's state and leaves the rest; bump_generation() makes workers look.
 
-        flags: PRESENT, ENABLED... of this module. weight: 0 to 256, else ValueError. reason: why, cut at 231 bytes of
-        UTF-8. since_ms: milliseconds since 1970 at which the state last changed.
+        flags: PRESENT, ENABLED... of this module. weight: 0 to 256, else ValueError. reason: why, cut at 215 bytes of
+        UTF-8. since_ms: milliseconds since 1970 at which the state last changed. ramp: (from_ms, ms), CLOCK_MONOTONIC
+        and how long; (0, 0) for none.
         """
         cdef BackendState *state
         cdef uint32_t sequence
         cdef uint32_t new_flags = 0 if flags is None else flags
         cdef uint64_t new_since = 0 if since_ms is None else since_ms
         cdef bytes text = b"" if reason is None else as_reason(reason)
+        cdef uint64_t ramp_from = 0 if ramp is None else ramp[0]
+        cdef uint32_t ramp_for = 0 if ramp is None else ramp[1]
         self._check_slot(slot)
         if weight is not None and not 0 <= weight <= MAX_WEIGHT:
             raise ValueError(f"a weight is 0 to {MAX_WEIGHT}, not {weight}")
@@ -406,6 +410,9 @@ cdef class Segment:
             store32(&state.weight, weight)
         if since_ms is not None:
             store64(&state.since_ms, new_since)
+        if ramp is not None:
+            store64(&state.ramp_from_ms, ramp_from)
+            store32(&state.ramp_ms, ramp_for)
         if reason is not None:
             memset(state.reason, 0, sizeof(state.reason))
             memcpy(state.reason, <const char *>text, len(text))
@@ -429,6 +436,8 @@ cdef class Segment:
         store32(&state.weight, 0)
         store64(&state.since_ms, 0)
         store32(&state.probe, 0)
+        store64(&state.ramp_from_ms, 0)
+        store32(&state.ramp_ms, 0)
         memset(state.reason, 0, sizeof(state.reason))
         end_write(state, sequence)
         for worker in range(self.used_workers()):
@@ -533,6 +542,11 @@ cdef class Segment:
         """Milliseconds since 1970 at which the state last changed; 0 = never."""
         self._check_slot(slot)
         return load64(&self.state(slot).since_ms)
+
+    def backend_ramp(self, int slot):
+        """(from_ms, ms): CLOCK_MONOTONIC at which its share begins to grow, and for how long it does; (0, 0) = none."""
+        self._check_slot(slot)
+        return load64(&self.state(slot).ramp_from_ms), load32(&self.state(slot).ramp_ms)
 
     def backend_reason(self, int slot):
         """Why the backend is in its state."""

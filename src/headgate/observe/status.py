@@ -5,7 +5,8 @@ Made from the shared segment alone, so that whichever process is asked gives the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -14,8 +15,9 @@ import msgspec
 from headgate.engine import stats
 from headgate.engine.stats import Latency, Segment
 from headgate.errors import MEANING, Kind
+from headgate.resilience import slow_start
 
-State = Literal["up", "down", "unchecked", "disabled", "draining", "ejected", "half_open"]
+State = Literal["up", "down", "unchecked", "disabled", "draining", "drained", "ejected", "half_open"]
 
 # (pool name, backend name, URL, slot in the segment)
 BackendRow = tuple[str, str, str, int]
@@ -42,6 +44,8 @@ class BackendStatus(Record, frozen=True):
     since: str | None
     """When it came into this state (RFC 3339, UTC); None = it never changed."""
     weight: int
+    part: float
+    """The part of its weight that it gets now: below 1 while it starts slowly, or since it asked for less."""
     active_connections: int
     """Attempts in flight."""
     total_requests: int
@@ -78,6 +82,8 @@ class PoolStatus(Record, frozen=True):
     name: str
     backends: int
     healthy: int
+    panic: bool
+    """Are ejected backends used, since too few others are left?"""
     active_connections: int
     total_requests: int
     total_time: LatencyStatus | None
@@ -122,14 +128,17 @@ class Status(Record, frozen=True):
 
 
 def routable(flags: int) -> bool:
-    """Whether a backend with these flags gets requests: present, enabled, checked, up, and its breaker closed."""
-    return flags & (_ROUTABLE | stats.EJECTED | stats.HALF_OPEN) == _ROUTABLE
+    """Whether a backend with these flags gets requests: present, enabled, checked, up, not drained, and its breaker
+    closed."""
+    return flags & (_ROUTABLE | stats.EJECTED | stats.HALF_OPEN | stats.DRAINED) == _ROUTABLE
 
 
 def state_of(flags: int) -> State:
     """One word for the flags. Of several reasons not to use a backend, the one to look at first."""
     if not (flags & stats.PRESENT and flags & stats.ENABLED):
         return "disabled"
+    if flags & stats.DRAINED:
+        return "drained"
     if not flags & stats.CHECKED:
         return "unchecked"
     if not flags & stats.UP:
@@ -142,12 +151,17 @@ def state_of(flags: int) -> State:
 
 
 def build(
-    segment: Segment, backends: Iterable[BackendRow], *, version: str, pool_slots: Mapping[str, int] | None = None
+    segment: Segment,
+    backends: Iterable[BackendRow],
+    *,
+    version: str,
+    pool_slots: Mapping[str, int] | None = None,
+    in_panic: Collection[str] = (),
 ) -> Status:
     """The document for these backends, in their order; pools in the order in which they first occur.
 
     pool_slots: where each pool's latency is counted; a pool that is not in it has none in the document. Every pool in
-    it is in the document, also one without backends.
+    it is in the document, also one without backends. in_panic: the pools of which the segment does not tell that.
     """
     rows = [backend_status(segment, row) for row in backends]
     slots = pool_slots or {}
@@ -158,7 +172,10 @@ def build(
         by_pool.setdefault(name, [])
     return Status(
         backends=rows,
-        pools=[pool_status(segment, name, members, slots.get(name)) for name, members in by_pool.items()],
+        pools=[
+            pool_status(segment, name, members, slots.get(name), panic=name in in_panic)
+            for name, members in by_pool.items()
+        ],
         totals=total_status(segment),
         workers=segment.used,
         generation=segment.generation,
@@ -167,16 +184,22 @@ def build(
 
 
 def render(
-    segment: Segment, backends: Iterable[BackendRow], *, version: str, pool_slots: Mapping[str, int] | None = None
+    segment: Segment,
+    backends: Iterable[BackendRow],
+    *,
+    version: str,
+    pool_slots: Mapping[str, int] | None = None,
+    in_panic: Collection[str] = (),
 ) -> bytes:
     """The document as JSON; see `build`."""
-    return msgspec.json.encode(build(segment, backends, version=version, pool_slots=pool_slots))
+    return msgspec.json.encode(build(segment, backends, version=version, pool_slots=pool_slots, in_panic=in_panic))
 
 
 def backend_status(segment: Segment, row: BackendRow) -> BackendStatus:
     """One backend, as the segment shows it now."""
     pool, name, url, slot = row
     flags, weight, reason, since_ms = segment.backend_state(slot)
+    from_ms, for_ms = segment.backend_ramp(slot)
     counted = segment.backend_totals(slot)
     return BackendStatus(
         url=url,
@@ -187,6 +210,7 @@ def backend_status(segment: Segment, row: BackendRow) -> BackendStatus:
         reason=reason,
         since=moment(since_ms) if since_ms else None,
         weight=weight,
+        part=slow_start.factor(time.monotonic(), from_ms / 1e3, for_ms / 1e3),
         active_connections=counted.active,
         total_requests=counted.attempts,
         succeeded=counted.succeeded,
@@ -201,12 +225,15 @@ def backend_status(segment: Segment, row: BackendRow) -> BackendStatus:
     )
 
 
-def pool_status(segment: Segment, name: str, members: Sequence[BackendStatus], slot: int | None) -> PoolStatus:
+def pool_status(
+    segment: Segment, name: str, members: Sequence[BackendStatus], slot: int | None, *, panic: bool = False
+) -> PoolStatus:
     """One pool; `slot` is where its latency is counted."""
     return PoolStatus(
         name=name,
         backends=len(members),
         healthy=sum(member.healthy for member in members),
+        panic=panic,
         active_connections=sum(member.active_connections for member in members),
         total_requests=sum(member.total_requests for member in members),
         total_time=None if slot is None else _latency(segment.latency(slot)),

@@ -29,9 +29,9 @@ K = TypeVar("K", bound=Hashable)
 RECOVERY_S = 10.0
 # Five minutes: what is broken for hours costs a probe (which is retried elsewhere) now and then, and no more.
 RECOVERY_MAX_S = 300.0
-# One. Probes go one at a time and need idempotent requests, so more of them keep a good backend out of a quiet pool for
-# long. A lucky one does little harm: the detector opens again after a few failures, for twice the time.
-SUCCESS_THRESHOLD = 1
+# Two, as with the `rise` of active checks: one may be luck. More would keep a good backend out of a quiet pool for
+# long, since probes go one at a time and need idempotent requests.
+SUCCESS_THRESHOLD = 2
 # Without a probe for so long (nothing but POST comes, or nothing at all) it closes untried, or it would be lost for
 # ever.
 UNPROBED_S = 30.0

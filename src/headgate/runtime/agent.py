@@ -54,7 +54,7 @@ _LOG_CLOSE_S = 0.25
 class _Plan:
     """What an apply needs and could have failed to get."""
 
-    strategies: dict[str, Strategy]
+    strategies: dict[str, dict[int, Strategy]]
     static_answers: dict[str, StaticAnswer | None]
     access_log: AccessLog | None
     log_changed: bool
@@ -229,12 +229,10 @@ class WorkerAgent:
                 static_answers[name] = static_answer(pool_config.fallback, self._parts)
             except (OSError, ValueError) as error:
                 raise ValueError(f"pools.{name}.fallback.file: {error}") from error
-            pool = self._pools.get(name)
-            if pool is None or pool.config.strategy != pool_config.strategy:
-                try:
-                    strategies[name] = self._make_strategy(pool_config.strategy)
-                except Exception as error:
-                    raise ValueError(f"pools.{name}.strategy: {error}") from error
+            try:
+                strategies[name] = self._make_strategies(self._pools.get(name), pool_config)
+            except Exception as error:
+                raise ValueError(f"pools.{name}.strategy: {error}") from error
         Router([_entry(route, None) for route in config.routes])  # raises when there is a mistake in them
         old = self._config.access_log if self._config is not None else AccessLogConfig(format="off")
         changed = old != config.access_log
@@ -244,6 +242,18 @@ class WorkerAgent:
             path = config.access_log.path
             raise ValueError(f"access_log.path: cannot open {path}: {error.strerror or error}") from error
         return _Plan(strategies, static_answers, access_log, changed)
+
+    def _make_strategies(self, pool: WorkerPool | None, config: PoolConfig) -> dict[int, Strategy]:
+        """The strategies that `pool` has not yet, one for each priority."""
+        kept: Mapping[int, Strategy] = {}
+        if pool is not None and pool.config.strategy == config.strategy:
+            kept = pool.strategies
+        wanted = {backend.priority for backend in config.backends} | {0}
+        new = {priority: self._make_strategy(config.strategy) for priority in sorted(wanted) if priority not in kept}
+        used = [strategy for priority, strategy in {**kept, **new}.items() if priority in wanted]
+        if len({id(strategy) for strategy in used}) < len(used):
+            raise ValueError("one object cannot serve backends of several priorities: give its class")
+        return new
 
     def _commit(self, snapshot: Snapshot, plan: _Plan) -> None:
         config = snapshot.config
@@ -259,7 +269,7 @@ class WorkerAgent:
                 for slot in (snapshot.backend_slots[name, backend.name],)
             ]
             secret = snapshot.sticky_secrets.get(name, b"")
-            self._leaving += pool.apply(pool_config, members, plan.strategies.get(name), secret)
+            self._leaving += pool.apply(pool_config, members, plan.strategies[name], secret)
             pool.pool.fallback_answer = plan.static_answers[name]
             pools[name] = pool
         self._pools = pools
@@ -287,6 +297,7 @@ class WorkerAgent:
             worker=self._worker,
             clock=self._clock,
             send=self._channel.send,
+            cut_off=self._engine.cut_off_backend,
         )
 
     def _clock(self) -> float:
@@ -361,7 +372,8 @@ class WorkerAgent:
             for backend in pool.backends
         ]
         slots = {pool.name: pool.slot for pool in self._pools.values()}
-        return status.render(self._segment, rows, version=__version__, pool_slots=slots)
+        panic = {pool.name for pool in self._pools.values() if pool.panic}
+        return status.render(self._segment, rows, version=__version__, pool_slots=slots, in_panic=panic)
 
     def _ready(self, bind: str) -> bool:
         """Can every pool that this listener leads to serve somebody, or one that stands in for it?"""

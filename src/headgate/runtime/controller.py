@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from asyncio import AbstractEventLoop, Event, TimerHandle, timeout
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from random import Random
 from typing import Any
 
@@ -21,6 +21,7 @@ from headgate.discovery.dns import Lookup, system_lookup
 from headgate.engine import stats
 from headgate.observe.logging import LEVELS
 from headgate.runtime import edits, overrides, states
+from headgate.runtime.drains import checked_deadline
 from headgate.runtime.fleet import Fleet
 from headgate.runtime.knowledge import Knowledge
 from headgate.runtime.links import Link
@@ -33,6 +34,7 @@ from headgate.runtime.messages import (
     Hello,
     Log,
     Message,
+    Penalty,
     Probed,
     Rejected,
     StrategyError,
@@ -169,6 +171,11 @@ class Controller:
         """Pool name -> its slot in the segment, for its latencies."""
         return self._fleet.pool_slots
 
+    @property
+    def in_panic(self) -> Collection[str]:
+        """The pools in which ejected backends are used, since too few others are left."""
+        return self._fleet.in_panic
+
     def backends(self, pool: str | None = None) -> list[BackendRecord]:
         """What is known of each backend (of one pool), in the configuration's order. To be read only."""
         pools = self._config.pools if pool is None else {pool: edits.pool_of(self._config, pool)}
@@ -256,9 +263,11 @@ class Controller:
     # Changes while it runs. All raise ValueError with a text for people, and then nothing has changed. A backend is
     # named by its name, or by its URL where that is unique in the pool.
 
-    def add_backend(self, pool: str, url: str, weight: int = 1, name: str | None = None) -> BackendRecord:
+    def add_backend(
+        self, pool: str, url: str, weight: int = 1, name: str | None = None, *, priority: int = 0
+    ) -> BackendRecord:
         """One backend more, used as soon as its first check has passed."""
-        config, added = edits.with_backend(self._config, pool, url, weight, name)
+        config, added = edits.with_backend(self._config, pool, url, weight, name, priority)
         self._change(config, overrides.with_added(self._changes, self._file, pool, added))
         return self._fleet.records[pool, added.name]
 
@@ -267,17 +276,29 @@ class Controller:
         config, removed = edits.without_backend(self._config, pool, backend)
         self._change(config, overrides.with_removed(self._changes, self._file, pool, removed.name))
 
-    def drain_backend(self, pool: str, backend: str) -> None:
-        """No new sessions from now on; bound ones go on. `enable_backend` ends it."""
-        self._administer(self.backend(pool, backend), "draining")
+    def drain_backend(self, pool: str, backend: str, deadline_s: float | None = None) -> None:
+        """No new sessions from now on; bound ones go on. `enable_backend` ends it.
+
+        deadline_s: after so many seconds bound sessions go elsewhere, too, and all connections to it are closed: a
+        request in flight ends as one whose connection was reset, which goes elsewhere where that is safe. None: never.
+        Once more sets another deadline.
+        """
+        deadline_s = checked_deadline(deadline_s)
+        record = self.backend(pool, backend)
+        self._fleet.drain(record, deadline_s)
+        self._remember(overrides.with_state(self._changes, record.pool, record.config, "draining"))
 
     def enable_backend(self, pool: str, backend: str) -> None:
         """Back from `drain_backend` or `disable_backend`."""
-        self._administer(self.backend(pool, backend), None)
+        record = self.backend(pool, backend)
+        self._fleet.enable(record)
+        self._remember(overrides.with_state(self._changes, record.pool, record.config, None))
 
     def disable_backend(self, pool: str, backend: str) -> None:
         """No new request at all from now on, bound sessions included; those in flight finish."""
-        self._administer(self.backend(pool, backend), "disabled")
+        record = self.backend(pool, backend)
+        self._fleet.disable(record)
+        self._remember(overrides.with_state(self._changes, record.pool, record.config, "disabled"))
 
     def set_weight(self, pool: str, backend: str, weight: int) -> None:
         """0 to 256; 0 = bound sessions only."""
@@ -346,13 +367,6 @@ class Controller:
             answers, self._rehearsing = self._rehearsing, {}
         return list(dict.fromkeys(answer for answer in answers.values() if answer))
 
-    def _administer(self, record: BackendRecord, state: overrides.AdminState | None) -> None:
-        self._set_state(record, state)
-        self._remember(overrides.with_state(self._changes, record.pool, record.config, state))
-
-    def _set_state(self, record: BackendRecord, state: overrides.AdminState | None) -> None:
-        self._fleet.administer(record, state or "enabled", enabled=state != "disabled", draining=state == "draining")
-
     def _change(self, config: Config, changes: Changes) -> None:
         """Something was changed at run time."""
         self._apply(config)
@@ -363,7 +377,11 @@ class Controller:
         self._file = file
         for pool, changed in become.changes.pools.items():
             for name, change in changed.states.items():
-                self._set_state(self._fleet.records[pool, name], change.state)
+                record = self._fleet.records[pool, name]
+                if change.state == "disabled":
+                    self._fleet.disable(record)
+                elif not record.draining:  # one that drains already has its deadline
+                    self._fleet.drain(record, None)
         self._remember(become.changes)
 
     def _remember(self, changes: Changes) -> None:
@@ -400,6 +418,8 @@ class Controller:
                 self._fleet.failed(slot, kind, reason)
             case Trip(slot, kind, reason):
                 self._fleet.tripped(slot, kind, reason)
+            case Penalty(slot, status, for_s):
+                self._fleet.penalized(slot, status, for_s)
             case Probed(slot, ok, kind):
                 self._fleet.probed(slot, ok, kind)
             case StrategyError(pool, text):

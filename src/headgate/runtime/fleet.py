@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 import time
 from asyncio import AbstractEventLoop
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from random import Random
 
 from headgate.config.schema import Backend, Config, Health
@@ -19,9 +19,12 @@ from headgate.errors import MEANING, Kind, Verdict
 from headgate.health.monitor import Monitor
 from headgate.health.plan import check_addresses, plan_for
 from headgate.resilience import breaker, health_state
+from headgate.resilience.eligibility import eligible
 from headgate.runtime.address import pack_address
 from headgate.runtime.breakers import Breakers
+from headgate.runtime.drains import Drains
 from headgate.runtime.knowledge import Knowledge, KnownBackend
+from headgate.runtime.ramps import Ramps
 from headgate.runtime.slots import SlotTable
 from headgate.runtime.states import BackendRecord, States
 
@@ -67,6 +70,10 @@ class Fleet:
         self._pool_slots: SlotTable[str] = SlotTable(segment.pool_capacity)
         self._resolver = Resolver(loop, self._resolved, lookup=lookup, random=random)
         self._monitor = Monitor(loop, self._health_changed, urgent=self._urgent, random=random)
+        self._drains = Drains(loop, self._drain_over)
+        self._ramps = Ramps(now or time.monotonic)
+        self._doubted: set[str] = set()  # pools whose states have changed in this turn of the loop
+        self._in_panic: set[str] = set()
         self._breakers = Breakers(loop, self._breaker_changed, self._breaker_refused, now=now or loop.time)
 
         self._before: dict[Key, KnownBackend] = {}
@@ -119,6 +126,11 @@ class Fleet:
         return dict(self._slots.items())
 
     @property
+    def in_panic(self) -> Collection[str]:
+        """The pools in which ejected backends are used, since too few others are left."""
+        return self._in_panic
+
+    @property
     def resting(self) -> int:
         """Freed slots that may not be given away yet."""
         return self._slots.resting + self._pool_slots.resting
@@ -141,6 +153,7 @@ class Fleet:
         self._monitor.close()
         self._resolver.close()
         self._breakers.close()
+        self._drains.close()
         self.states.close()
 
     # Which backends there are
@@ -165,6 +178,8 @@ class Fleet:
         for name in old.pools.keys() - config.pools.keys():
             self._pool_slots.release(name, generation)
             self._breakers.remove_pool(name)
+            self._ramps.forget_pool(name)
+            self._in_panic.discard(name)
         for name, pool in config.pools.items():
             self._pool_slots.take(name)
             self._breakers.configure(name, pool.breaker)
@@ -178,7 +193,7 @@ class Fleet:
                 record.config = backend
                 if before != pool.health:
                     self._check(record, pool.health)
-                self.states.write(record)
+                self._write(record)
         self._forget_what_was(generation)
 
     def _forget_what_was(self, generation: int) -> None:
@@ -192,12 +207,44 @@ class Fleet:
                 self._pool_slots.release(name, generation)
         self._before.clear()
 
-    def administer(self, record: BackendRecord, what: str, *, enabled: bool, draining: bool) -> None:
-        """What the administrator wants of it. Nothing happens when it is so already."""
-        if (record.enabled, record.draining) != (enabled, draining):
-            record.enabled, record.draining = enabled, draining
-            self.states.write(record)
-            self.states.happened(record, what, "")
+    def enable(self, record: BackendRecord) -> None:
+        """The administrator wants it back. Nothing happens when it was not gone."""
+        self._drains.cancel(record.slot)
+        self._administer(record, "enabled", enabled=True, draining=False)
+
+    def disable(self, record: BackendRecord) -> None:
+        """The administrator wants no new request to go there."""
+        self._drains.cancel(record.slot)
+        self._administer(record, "disabled", enabled=False, draining=False)
+
+    def drain(self, record: BackendRecord, deadline_s: float | None) -> None:
+        """No new sessions; what is bound to it moves on after `deadline_s` seconds (None: never)."""
+        self._drains.begin(record.slot, deadline_s)
+        until = "" if deadline_s is None else f"bound sessions may stay for {deadline_s:g} s"
+        self._administer(record, "draining", until, enabled=True, draining=True)
+
+    def _administer(
+        self,
+        record: BackendRecord,
+        what: str,
+        reason: str = "",
+        *,
+        enabled: bool,
+        draining: bool,
+        drained: bool = False,
+    ) -> None:
+        wanted = (enabled, draining, drained)
+        if (record.enabled, record.draining, record.drained) != wanted:
+            record.enabled, record.draining, record.drained = wanted
+            self._write(record)
+            self.states.happened(record, what, reason)
+
+    def _drain_over(self, slot: int) -> None:
+        record = self.at(slot)
+        if record is not None:
+            self._administer(
+                record, "drained", "the deadline has passed", enabled=record.enabled, draining=True, drained=True
+            )
 
     def recycle(self, acknowledged: int) -> None:
         """Every worker runs at least this generation: free the slots that no worker knows any more."""
@@ -227,7 +274,7 @@ class Fleet:
         self._check(record, health)
         if known is not None:
             self._recall(record, known, health)
-        self.states.write(record)
+        self._write(record)
         self.states.happened(record, "added", "", quiet=self._starting)
 
     def _recall(self, record: BackendRecord, known: KnownBackend, health: Health) -> None:
@@ -246,12 +293,40 @@ class Fleet:
         self._slots.release(key, generation)
         self._monitor.unwatch(record.slot)
         self._breakers.remove(record.pool, record.slot)
+        self._drains.cancel(record.slot)
+        self._ramps.forget(record)
         url = record.config.url
         if not url.is_unix:
             self._by_name[url.host, url.port].remove(record)
             self._resolver.unwatch(url.host, url.port)
         self.states.withdraw(record)
         self.states.happened(record, "removed", "")
+
+    def _write(self, record: BackendRecord) -> None:
+        """Its state may have changed: tell the workers, and see what that does to its pool."""
+        pool = self._config.pools[record.pool]
+        self._ramps.look(record, pool.slow_start, starting=self._starting)
+        self.states.write(record)
+        if not self._doubted:
+            self._loop.call_soon(self._look_at_pools)
+        self._doubted.add(record.pool)
+
+    def _look_at_pools(self) -> None:
+        """Say it when a pool falls into panic, or is out of it. (Workers work it out for themselves.)"""
+        doubted, self._doubted = self._doubted, set()
+        for name in doubted & self._config.pools.keys():
+            pool = self._config.pools[name]
+            records = [self.records[name, backend.name] for backend in pool.backends]
+            panic = eligible(records, pool.panic).panic
+            if panic == (name in self._in_panic):
+                continue
+            count = f"{sum(record.routable for record in records)} of {len(records)} backends are routable"
+            if panic:
+                self._in_panic.add(name)
+                self.states.pool_happened(name, "panic", f"{count}: ejected ones are used again")
+            else:
+                self._in_panic.discard(name)
+                self.states.pool_happened(name, "no panic any more", count)
 
     # What is seen of them
 
@@ -290,7 +365,7 @@ class Fleet:
                     self._monitor.set_addresses(record.slot, check_addresses(addresses, health.port))
             if not addresses:
                 self._without_address(record)
-            self.states.write(record)
+            self._write(record)
 
     def _health_changed(self, slot: int, transition: health_state.Transition) -> None:
         record = self.at(slot)
@@ -298,7 +373,7 @@ class Fleet:
             return
         up = transition.after is health_state.State.UP
         record.checked, record.up, record.health_reason = True, up, transition.reason
-        self.states.write(record)
+        self._write(record)
         first = self._starting and transition.before is health_state.State.UNCHECKED
         self.states.happened(record, "up" if up else "down", transition.reason, quiet=first and up)
         if transition.down_to_up:
@@ -317,7 +392,7 @@ class Fleet:
             return
         record.breaker, record.breaker_reason = transition.after, transition.reason
         self.states.free_probe(record)
-        self.states.write(record)
+        self._write(record)
         self.states.happened(record, _BREAKER_WORDS[transition.after], transition.reason)
 
     def _breaker_refused(self, slot: int, reason: str) -> None:
@@ -345,6 +420,15 @@ class Fleet:
         record = self.at(slot)
         if record is not None:
             self._breakers.trip(record.pool, slot, Kind(kind), reason)
+
+    def penalized(self, slot: int, status: int, for_s: float) -> None:
+        """It answered so, and asked for less for so long."""
+        record = self.at(slot)
+        if record is None:
+            return
+        if self._ramps.penalize(record, for_s, self._config.pools[record.pool].slow_start):
+            self.states.happened(record, "gets less", f"it answered {status} with Retry-After, for {for_s:g} s")
+        self._write(record)
 
     def probed(self, slot: int, ok: bool, kind: int) -> None:
         """A half-open backend was tried."""

@@ -131,6 +131,15 @@ class Probed(_Message, frozen=True):
     kind: int
 
 
+class Penalty(_Message, frozen=True):
+    """A backend answered `status` (429 or 503) and asks for less for `for_s` seconds. At most one per second, backend
+    and worker."""
+
+    slot: int
+    status: int
+    for_s: float
+
+
 class StrategyError(_Message, frozen=True):
     """A user's strategy raised or answered nonsense; the fallback served the request. Once per text and worker."""
 
@@ -155,5 +164,5 @@ class Drained(_Message, frozen=True):
 
 
 ToWorker = Apply | Try | Listen | Addresses | Leave | Drain | ReopenLogs | Stop
-ToController = Hello | Applied | Rejected | Tried | Failed | Trip | Probed | StrategyError | Log | Drained
+ToController = Hello | Applied | Rejected | Tried | Failed | Trip | Probed | Penalty | StrategyError | Log | Drained
 Message = ToWorker | ToController

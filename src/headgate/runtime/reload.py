@@ -1,8 +1,8 @@
 """Reading the configuration again while it runs: validate, plan, try, swap; and what came of it, for whoever asked.
 
 Nothing is touched before all that can fail has been tried: the file is read and checked, new addresses are bound, and
-every worker builds what may fail (strategies, the log, static answers) and throws it away. So a mistake leaves everything
-as it was, and whoever asked gets all mistakes at once.
+every worker builds what may fail (strategies, the log, static answers) and throws it away. So a mistake leaves
+everything as it was, and whoever asked gets all mistakes at once.
 """
 
 from __future__ import annotations

@@ -7,9 +7,10 @@ import signal
 import time
 
 from .. import network
+from ..load import Ask
 from ..matrix import row
 from ..servers import Connection
-from ..world import ALL_METHODS, CLIENTS, GET, POST, Ask, World
+from ..world import ALL_METHODS, CLIENTS, GET, POST, World
 
 
 @row(1)
@@ -168,10 +169,11 @@ def reset_before_the_answer(world: World) -> None:
 
 
 def closes_idle(connection: Connection) -> None:
-    """Ends every connection after three answers, or after some milliseconds without a request, saying nothing."""
+    """Ends every connection after three answers, or after some idle milliseconds between them, saying nothing."""
     chance = random.Random(connection.number)
     while connection.served < 3:
-        connection.socket.settimeout(chance.uniform(0.002, 0.08))
+        if connection.served:
+            connection.socket.settimeout(chance.uniform(0.002, 0.08))
         try:
             if not connection.serve():
                 return
@@ -189,7 +191,9 @@ def closed_while_idle(world: World) -> None:
     result = load.stop()
     world.none_failed(result)
     rows = world.status()["backends"]
-    world.note(reused=sum(row["reusedConnections"] for row in rows), opened=sum(row["openedConnections"] for row in rows))
+    world.note(
+        reused=sum(row["reusedConnections"] for row in rows), opened=sum(row["openedConnections"] for row in rows)
+    )
     assert world.figures["reused"], "no connection was ever used again: there was no race"
     for backend in rows:
         assert (backend["state"], backend["failed"]) == ("up", 0), backend

@@ -1,13 +1,14 @@
-"""What operators do, and what happens to the balancer's own processes: full disks, kills, reloads, upgrades, the end."""
+"""What operators do, and what happens to the balancer itself: full disks, kills, reloads, upgrades, the end."""
 
 from __future__ import annotations
 
 import glob
 import json
 import os
-import random
+import re
 import signal
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,16 +42,23 @@ def log_disk_full(world: World) -> None:
     disk = world.directory / "disk"
     disk.mkdir()
     command("mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk)
-    path = disk / "access.log"
+    try:
+        fill_and_rotate(world, disk / "access.log")
+    finally:
+        command("umount", "--lazy", disk)
+
+
+def fill_and_rotate(world: World, path: Path) -> None:
     world.backends(2)
     world.headgate(top={"access_log": {"format": "text", "path": str(path)}})
-    load = world.load(*ALL, rate=40)
+    # Long lines, so that the disk and what the log may keep in memory are soon full.
+    load = world.load(Ask(target="/" + "x" * 4000), rate=40)
     eventually(lambda: world.totals()["logDropped"] > 50, "lines to be dropped")
     assert path.stat().st_size <= 65536
     # Room again: what comes from now on is written.
     os.truncate(path, 0)
     eventually(lambda: path.stat().st_size > 0, "the log to go on")
-    rotated = path.rename(world.directory / "disk" / "access.log.1")
+    rotated = path.rename(path.with_suffix(".1"))
     world.signal(signal.SIGUSR1)
     eventually(lambda: path.exists(), "the log to be opened anew")
     rotated.unlink()
@@ -61,21 +69,20 @@ def log_disk_full(world: World) -> None:
 
 @row(28)
 def workers_killed(world: World) -> None:
-    """Workers are killed 20 times: only what they had in flight fails; nobody is refused; each is replaced; the counters
-    of the dead stay."""
+    """Workers are killed 20 times: only what they had in flight fails; nobody is refused; each is replaced; the
+    counters of the dead stay."""
     world.exact = False
     world.backends(3)
     world.headgate(top={"workers": WORKERS})
-    chance = random.Random(28)
     load = world.load(*FRESH)
     world.run(0.5)
     killed: list[float] = []
     slowest = 0.0
     for _ in range(20):
-        victim = chance.choice(world.workers)
+        victim = min(world.workers)  # the oldest: it serves
         killed.append(time.monotonic())
         os.kill(victim, signal.SIGKILL)
-        eventually(lambda: len(world.workers) == WORKERS and victim not in world.workers, "a replacement")
+        eventually(partial(replaced, world, victim), "a replacement")
         slowest = max(slowest, time.monotonic() - killed[-1])
         world.run(0.05)
     world.run(0.3)
@@ -83,12 +90,18 @@ def workers_killed(world: World) -> None:
     assert not (strays := overlapping(result, killed)), strays[:5]
     refused = [sample for sample in result.failed if "Refused" in sample.failed]
     assert not refused, refused[:3]
-    # The back-off of one that dies again and again stays below a second; the rest is the machine's.
-    assert slowest <= 1 + 4 * result.stall, (slowest, result.stall)
+    # The supervisor's own pause before it starts another stays below a second; the rest is the machine's.
+    pauses = [float(pause) for pause in re.findall(r"again in ([\d.]+) s", world.errors)]
+    assert max(pauses, default=0) < 1, pauses
     ok = len(result) - len(result.failed)
     assert world.totals()["answered"] >= ok, "the counters of dead workers are lost"
     eventually(lambda: world.totals()["inFlight"] == 1, "the gauges of dead workers to be cleared")
     world.note(requests=len(result), failed=len(result.failed), replaced_s=slowest)
+
+
+def replaced(world: World, victim: int) -> bool:
+    workers = world.workers
+    return len(workers) == WORKERS and victim not in workers
 
 
 @row(29)
@@ -117,7 +130,8 @@ def worker_stopped(world: World) -> None:
 
 @row(30)
 def supervisor_killed(world: World) -> None:
-    """The supervisor is killed: workers close their listeners, finish what is in flight, exit; a restart binds at once."""
+    """The supervisor is killed: workers close their listeners, finish what is in flight, and exit; a restart binds at
+    once."""
     world.backends(1)
     world.headgate(top={"workers": 2})
     workers = world.workers
@@ -307,7 +321,9 @@ def stopped(world: World) -> None:
     """SIGTERM under load: ready_path turns 503 while clients may still come; what is in flight finishes; the end comes
     before the drain's deadline."""
     world.backends(2)
-    world.headgate(listener={"ready_path": "/ready"}, top={"supervisor": {"notice": "1s", "drain": "20s"}, "workers": 2})
+    world.headgate(
+        listener={"ready_path": "/ready"}, top={"supervisor": {"notice": "1s", "drain": "20s"}, "workers": 2}
+    )
     load = world.load(*ALL, Ask(target="/?wait=300"))
     world.run(0.5)
     assert world.get("/ready").status == 200
@@ -321,7 +337,8 @@ def stopped(world: World) -> None:
     result = load.stop()
     before = result.between(0, told)
     world.none_failed(before)
-    late = [sample for sample in result.failed if "Refused" not in sample.failed]
+    # Who still comes after the notice is refused, or reset where that happened in the listener's queue.
+    late = [sample for sample in result.failed if "Refused" not in sample.failed and sample.start < began + 1]
     assert not late, late[:3]
     assert took < 15, took
     assert "cut off" not in world.errors
@@ -356,5 +373,3 @@ def clock_jumps(world: World) -> None:
     assert " ejected" not in world.errors
     world.none_failed(load.stop())
     world.note(states=states)
-
-

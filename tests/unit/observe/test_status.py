@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headgate.engine.stats import CHECKED, DRAINING, EJECTED, ENABLED, HALF_OPEN, PRESENT, UP, Segment
+from headgate.engine.stats import CHECKED, DRAINED, DRAINING, EJECTED, ENABLED, HALF_OPEN, PRESENT, UP, Segment
 from headgate.errors import Kind
 from headgate.observe.status import Status, build, render, routable, state_of
 
@@ -43,13 +43,16 @@ def segment() -> Iterator[Segment]:
         (GOOD & ~UP | EJECTED, "down", False),
         (GOOD & ~ENABLED | DRAINING, "disabled", False),
         (GOOD | DRAINING | EJECTED, "ejected", False),
+        (GOOD | DRAINING | DRAINED, "drained", False),
+        (GOOD & ~UP | DRAINING | DRAINED, "drained", False),
+        (GOOD & ~ENABLED | DRAINED, "disabled", False),
     ],
 )
 def test_flags_are_one_word_and_one_verdict(flags: int, state: str, healthy: bool) -> None:
     assert (state_of(flags), routable(flags)) == (state, healthy)
 
 
-@given(st.integers(0, 127))
+@given(st.integers(0, 255))
 def test_what_is_routable_is_up_or_draining_and_nothing_else_is(flags: int) -> None:
     assert routable(flags) == (state_of(flags) in ("up", "draining"))
 
@@ -82,6 +85,7 @@ def test_a_backend_with_its_counters(segment: Segment) -> None:
         "reason": "2 checks passed",
         "since": "2026-11-21T01:02:03.456Z",
         "weight": 5,
+        "part": 1.0,
         "activeConnections": 2,
         "totalRequests": 20,
         "succeeded": 16,

@@ -9,13 +9,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from typing import Any
 
 from headgate.config import schema
 from headgate.engine.stats import CHECKED, ENABLED, PRESENT, UP, Segment
-from headgate.errors import MEANING, Kind, Verdict
+from headgate.errors import Kind, Verdict
 
 GOOD = PRESENT | ENABLED | UP | CHECKED
+
+
+@dataclass(frozen=True)
+class Outcome:
+    kind: int
+    verdict: int
+    status: int = 0
+    retry_after_s: float = -1.0
 
 
 class Backend:
@@ -31,6 +40,7 @@ class Backend:
         self.bound_ok = False
         self.watched = False
         self.share = 1.0
+        self.priority = config.priority
         self.succeeded = 0
         self.set_cookie = b""
         self.addresses: list[bytes] = []
@@ -43,6 +53,11 @@ class Backend:
     @property
     def weight(self) -> int:
         return self.segment.backend_weight(self.slot)
+
+    @property
+    def ramp(self) -> tuple[float, float]:
+        from_ms, ms = self.segment.backend_ramp(self.slot)
+        return from_ms / 1e3, ms / 1e3
 
     def close_idle(self) -> None:
         self.idle = 0
@@ -77,10 +92,9 @@ class Pool:
         self.fallback: Callable[[Any, Collection[Any]], Any] | None = None
         self.done: Callable[[Any, Any], None] | None = None
         self.strategy_error: Callable[[BaseException | str], None] | None = None
-        self.outcome: Callable[[Any, int], None] | None = None
+        self.outcome: Callable[[Any, Any], None] | None = None
         self.probe: Callable[[], Any] | None = None
         self.fallback_answer: Any = None
-        self.penalty: Callable[[Any, float], None] | None = None
         self.sticky: dict[bytes, Any] | None = None
         self.sticky_name = b""
 
@@ -113,13 +127,13 @@ class Pool:
         assert answer is None or isinstance(answer, Backend)
         return answer
 
-    def finish(self, backend: Backend, kind: Kind = Kind.OK) -> None:
+    def finish(self, backend: Backend, kind: Kind = Kind.OK, *, status: int = 0, retry_after_s: float = -1.0) -> None:
         """An attempt at `backend` ended so."""
-        verdict = MEANING[kind].verdict
+        verdict = Verdict.NONE if status == 503 and retry_after_s >= 0 else kind.verdict
         if verdict is Verdict.SUCCESS:
             backend.succeeded += 1
-        if (backend.watched or verdict not in (Verdict.NONE, Verdict.SUCCESS)) and self.outcome:
-            self.outcome(backend, int(kind))
+        if (backend.watched or verdict > Verdict.SUCCESS or retry_after_s >= 0) and self.outcome:
+            self.outcome(backend, Outcome(int(kind), int(verdict), status, retry_after_s))
 
 
 class Route:
@@ -161,6 +175,7 @@ class Engine:
         self.chores: list[tuple[float, Callable[[], None]]] = []
         self.draining: tuple[float, Callable[[], None]] | None = None
         self.stopped = False
+        self.cut_off_backends: list[Backend] = []
 
     def fileno(self) -> int:
         return -1
@@ -179,6 +194,9 @@ class Engine:
 
     def every(self, interval_s: float, callback: Callable[[], None]) -> None:
         self.chores.append((interval_s, callback))
+
+    def cut_off_backend(self, backend: Backend) -> None:
+        self.cut_off_backends.append(backend)
 
     def add_listener(self, listener: Listener) -> None:
         self.listeners.append(listener)

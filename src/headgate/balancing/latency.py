@@ -1,0 +1,170 @@
+"""What strategies learn about how fast backends answer: one estimate for each backend, and how it goes stale.
+
+Measured is the time to the first byte of an answer: what comes after it is as long as the answer is, and as slow as the
+client. Each worker learns from its own attempts alone. That is enough: what a backend is slow with it is slow with for
+all, and a worker that has few requests does little with a poor estimate. Attempts in flight, the other half of a cost,
+are those of all workers.
+
+**Errors never look good.** A backend that refuses at once would have the lowest latency of all and draw in everything
+(a "sinkhole"). So:
+
+- an attempt that failed by the backend's fault gives no latency. The part of attempts that fail is estimated too, and
+  the cost is divided by the square of what succeeds: one stray error costs a quarter for a while, a backend that fails
+  half the time looks four times as slow, one that only fails 2,500 times;
+- an answer of 400 and above may raise the latency, never lower it;
+- 429, and 503 with Retry-After, say "not now": the latency becomes what Retry-After asks for (5 s if it says nothing,
+  300 s at most; linkerd's values) and fades like any other;
+- a client that gave up waiting waited at least that long.
+
+**What is old is not believed.** The estimate of a backend that nobody was sent to for a while moves towards half of
+what is usual in the pool, by 1/e in `decay` seconds; one without any history stands there from the start. So a backend
+that was slow once is tried again, and one that nobody knows is thought to be good until it shows, yet as soon as it has
+two attempts in flight it is no better than an average one: a backend that hangs gets a few attempts, not all.
+
+Decay towards nothing, as in Finagle's PeakEwma and tower, would need a rule of its own for backends of cost 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import exp, inf
+
+from headgate.balancing.base import Backend, Context, Outcome, usable
+from headgate.errors import MEANING, Kind, Source, Verdict
+
+# Finagle's, tower's and linkerd's: long enough to remember a stall, short enough to forget it within a minute.
+DECAY_S = 10.0
+# The estimate while nobody knows anything (linkerd's). Only its being the same for all counts.
+START_S = 0.03
+# Of "not now" without a time, and the longest time that is believed.
+PENALTY_S = 5.0
+LONGEST_S = 300.0
+# An answer cannot be faster; keeps the attempts in flight in the cost where clocks are coarse.
+LEAST_S = 1e-6
+# Estimates are faded only when read after so long without news: below it, 1/40 of a decay, nothing would change.
+FRESH_S = 0.25
+# Weight of the newest attempt in the part that fails, and the least that is thought to succeed.
+FAILURE_WEIGHT = 0.1
+LEAST_SUCCESS = 0.02
+# Weight of the newest sample in what is usual in the pool; and by how much at once it may grow, so that a penalty of
+# seconds does not become usual.
+USUAL_WEIGHT = 0.05
+USUAL_GROWTH = 2.0
+# What nobody knows is thought to be so much of the usual.
+OPTIMISM = 0.5
+
+_BLAMED = frozenset(int(kind) for kind, meaning in MEANING.items() if meaning.verdict > Verdict.SUCCESS)
+# The client waited in vain; why it left is its own business, how long it waited is not.
+_WAITED = frozenset({int(Kind.CLIENT_GONE)}) | {
+    int(kind) for kind, meaning in MEANING.items() if meaning.source is Source.UPSTREAM
+}
+
+
+class Estimate:
+    """What is known of one backend. `latency` and `failing` are as of `at` (-inf = nothing is known); `heard` is when
+    an answer came last."""
+
+    __slots__ = ("after", "at", "backend", "failing", "heard", "latency", "scale", "share")
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+        self.latency = START_S
+        self.failing = 0.0
+        self.at = self.heard = -inf
+        self.share = self.scale = 1.0
+        self.after: list[Estimate] = []  # the order of a scan that follows a pick of this one
+
+    def rescale(self) -> None:
+        """`scale` is what latency times attempts in flight is multiplied by: large where little succeeds."""
+        success = max(LEAST_SUCCESS, 1.0 - self.failing)
+        self.scale = 1.0 / (self.share * success * success)
+
+
+class Learning:
+    """Keeps the estimates; a strategy adds `pick` and says how a sample changes one (`sampled`)."""
+
+    def __init__(self, context: Context, decay: float = DECAY_S) -> None:
+        self._clock = context.clock
+        self._decay = decay
+        self._estimates: dict[Backend, Estimate] = {}
+        self._usual = 0.0  # latency in this pool; 0 = nobody has answered yet
+        self._unknown = START_S  # latency of a backend about which nothing is known
+
+    def update(self, backends: Sequence[Backend]) -> None:
+        before = self._estimates
+        self._estimates = {backend: before.get(backend) or Estimate(backend) for backend in usable(backends)}
+        for estimate in self._estimates.values():
+            estimate.share = estimate.backend.share
+            estimate.rescale()
+
+    def cost(self, estimate: Estimate, now: float) -> float:
+        """Seconds until it would answer one more attempt, by what is known now, per share."""
+        if now - estimate.at > FRESH_S:
+            self.fade(estimate, now)
+        return estimate.latency * (estimate.backend.active + 1) * estimate.scale
+
+    def fade(self, estimate: Estimate, now: float) -> None:
+        """Brings an estimate without news up to date."""
+        left = exp((estimate.at - now) / self._decay)
+        unknown = self._unknown
+        estimate.latency = unknown + (estimate.latency - unknown) * left
+        if estimate.failing:
+            estimate.failing *= left
+            if estimate.failing < 0.001:
+                estimate.failing = 0.0
+            estimate.rescale()
+        if estimate.at != -inf:
+            estimate.at = now
+
+    def sampled(self, estimate: Estimate, sample: float, now: float) -> None:
+        """An answer's first byte took `sample` seconds. Sets `latency`; `at` and `heard` still say what was before."""
+        raise NotImplementedError
+
+    def done(self, backend: Backend, outcome: Outcome) -> None:
+        estimate = self._estimates.get(backend)
+        if estimate is None:  # it left the set while the attempt was under way
+            return
+        now = self._clock()
+        status = outcome.status
+        if outcome.ok and status < 400:
+            sample = outcome.first_byte_s
+            if sample < LEAST_S:
+                sample = LEAST_S
+            if estimate.failing:
+                estimate.failing *= 1.0 - FAILURE_WEIGHT
+                estimate.rescale()
+            self.sampled(estimate, sample, now)
+            estimate.at = estimate.heard = now
+            latency = estimate.latency
+            usual = self._usual
+            if usual:
+                most = usual * USUAL_GROWTH
+                usual += ((latency if latency < most else most) - usual) * USUAL_WEIGHT
+            else:
+                usual = latency
+            self._usual = usual
+            self._unknown = usual * OPTIMISM
+        else:
+            self._learn_from_failure(estimate, outcome, now)
+
+    def _learn_from_failure(self, estimate: Estimate, outcome: Outcome, now: float) -> None:
+        if now - estimate.at > FRESH_S:
+            self.fade(estimate, now)
+        kind, status = outcome.kind, outcome.status
+        retry_after: float = getattr(outcome, "retry_after_s", -1.0)  # a simulation's outcomes need not have it
+        if status == 429 or (status == 503 and retry_after >= 0):
+            asked = retry_after if retry_after >= 0 else PENALTY_S
+            least = min(LONGEST_S, max(asked, 2 * self._usual))
+        elif outcome.ok:
+            least = outcome.first_byte_s
+        elif outcome.first_byte_s < 0 and kind in _WAITED:
+            least = min(LONGEST_S, outcome.total_s)
+        else:
+            least = 0.0
+        if kind in _BLAMED:
+            estimate.failing += (1.0 - estimate.failing) * FAILURE_WEIGHT
+            estimate.rescale()
+        elif least <= 0.0:
+            return  # it said nothing
+        estimate.latency = max(estimate.latency, least)
+        estimate.at = now

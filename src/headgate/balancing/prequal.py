@@ -1,0 +1,124 @@
+"""Prequal's rule: hot backends are judged by their load, cold ones by their latency."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from math import exp
+
+from headgate.balancing.base import Backend, Context, Request
+from headgate.balancing.latency import DECAY_S, FRESH_S, Estimate, Learning
+from headgate.balancing.lots import parts
+
+# A look at one backend costs about 0.15 µs.
+SCAN_LIMIT = 3
+# The part of loads that counts as cold: 2**-0.25, the paper's; it found 0.6 to 0.9 all good.
+COLD = 2.0**-0.25
+# How far one look moves the limit between cold and hot, in parts of it.
+STEP = 0.05
+# Of the newest answer: about the last ten count ("recent", where the paper has a median that would need them all).
+SAMPLE_WEIGHT = 0.1
+
+
+class Prequal(Learning):
+    """The hot/cold rule of Prequal (B. Wydrowski et al., "Load is not what you should balance", NSDI 2024), no probes.
+
+    A backend is hot if it has more attempts in flight per share than 84 % of the others. Among those looked at: if any
+    is cold, the cold one of lowest latency; else the one of lowest load. So latency decides while there is room, and
+    load as soon as there is none.
+
+    The paper sends probes because each of its many clients knows little of what the others do. A balancer that all
+    requests pass knows attempts in flight and latencies itself; the probe pool becomes a sample of three, of which one,
+    the best left over last time, is kept (a pool of at most three is looked at whole). The paper asks each replica for
+    its latency at about its present load; here it is known at the usual load of a backend and taken to be proportional.
+
+    Sinkholes: the paper warns of replicas that fail quickly and so look idle and fast. Here both figures are divided by
+    the part that succeeds, squared; this and what else is learned from errors: `headgate.balancing.latency`.
+
+    decay: seconds in which what was learned fades to 1/e while nothing new comes.
+
+    Gives no shares by weight, but a weight is room: twice the weight is hot at twice the load. O(1). Each worker learns
+    for itself, attempts in flight are those of all workers.
+    """
+
+    def __init__(self, context: Context, *, decay: float = DECAY_S) -> None:
+        super().__init__(context, decay)
+        self._draw = context.random.random
+        self._scan: list[Estimate] = []  # to look at whole, in the order in which ties are decided; empty = sample
+        self._lots: list[Estimate] = []
+        self._left_over: Estimate | None = None
+        self._limit = 0.0  # load above which a backend is hot
+
+    def update(self, backends: Sequence[Backend]) -> None:
+        super().update(backends)
+        order = list(self._estimates.values())
+        self._left_over = None
+        self._scan = self._lots = []
+        if len(order) <= SCAN_LIMIT:
+            self._scan = order
+            for index, estimate in enumerate(order):
+                estimate.after = order[index + 1 :] + order[: index + 1]
+        else:
+            counts = parts([estimate.backend for estimate in order])
+            self._lots = [estimate for estimate, count in zip(order, counts, strict=True) for _ in range(count)]
+
+    def sampled(self, estimate: Estimate, sample: float, now: float) -> None:
+        # Kept per attempt in flight, those that were there while it waited being about those that are there now.
+        sample /= estimate.backend.active + 1
+        idle = now - estimate.heard
+        weight = SAMPLE_WEIGHT if idle <= 0.1 * self._decay else max(SAMPLE_WEIGHT, 1.0 - exp(-idle / self._decay))
+        estimate.latency += (sample - estimate.latency) * weight
+
+    def pick(self, request: Request, tried: Collection[Backend]) -> Backend | None:
+        if tried:
+            left = [estimate for backend, estimate in self._estimates.items() if backend not in tried]
+            return self._choose(left).backend if left else None
+        if self._scan:
+            best = self._choose(self._scan)
+            self._scan = best.after
+            return best.backend
+        lots = self._lots
+        n = len(lots)
+        if not n:
+            return None
+        first, second = lots[int(self._draw() * n)], lots[int(self._draw() * n)]
+        left_over = self._left_over
+        if left_over is None:
+            best = self._choose([first, second])
+            self._left_over = second if best is first else first
+            return best.backend
+        best = self._choose([first, second, left_over])
+        if best is left_over:
+            self._left_over = first if first.latency <= second.latency else second
+        elif second.latency < left_over.latency and best is first:
+            self._left_over = second
+        elif first.latency < left_over.latency and best is second:
+            self._left_over = first
+        return best.backend
+
+    def _choose(self, sample: list[Estimate]) -> Estimate:
+        """The hot/cold rule, for at least one."""
+        now = self._clock()
+        limit = self._limit
+        coldest = hottest = sample[0]
+        lowest_latency = lowest_load = -1.0
+        step = STEP * (1.0 + limit)
+        moved = limit
+        for estimate in sample:
+            if now - estimate.at > FRESH_S:
+                self.fade(estimate, now)
+            load = (estimate.backend.active + 1) * estimate.scale
+            # A quantile that follows: up by the part that should be below for each load above, and the other way round.
+            if load > limit:
+                moved += step * COLD
+                if lowest_load < 0.0 or load < lowest_load:
+                    lowest_load = load
+                    hottest = estimate
+            else:
+                moved -= step * (1.0 - COLD)
+                # Latency per attempt times attempts: what one more would see.
+                latency = estimate.latency * load
+                if lowest_latency < 0.0 or latency < lowest_latency:
+                    lowest_latency = latency
+                    coldest = estimate
+        self._limit = moved
+        return coldest if lowest_latency >= 0.0 else hottest
