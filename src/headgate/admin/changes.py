@@ -11,9 +11,11 @@ from headgate.admin.endpoint import Call
 from headgate.admin.reads import backend_record, backend_view, pool_name
 from headgate.admin.wire import Refusal
 from headgate.config import diff
+from headgate.config.addresses import BackendUrl
 from headgate.config.problems import ConfigError
 from headgate.config.schema import Config
 from headgate.config.validate import validate
+from headgate.config.values import Wrong
 from headgate.observe.logging import LEVELS
 from headgate.runtime import edits
 from headgate.runtime.reload import ReloadResult
@@ -30,18 +32,17 @@ async def add_backend(call: Call) -> doc.BackendDone:
     new: doc.NewBackend = call.body
     controller = call.host.controller
     try:
-        _, added = edits.with_backend(controller.config, pool, new.url, new.weight, new.name)
-    except ValueError as error:
-        taken = any(new.name == other.name for other in controller.config.pools[pool].backends)
-        raise _refused(error, 409 if taken else 422) from None
-    same = [other for other in controller.config.pools[pool].backends if other.url.identity == added.url.identity]
-    if same:
-        raise Refusal(409, "conflict", f"{added.url.text} is in this pool already, as {same[0].name!r}")
-    try:
-        controller.add_backend(pool, new.url, new.weight, new.name)
+        url = BackendUrl.parse(new.url)
+        taken = any(
+            other.url.identity == url.identity or other.name == (new.name or url.text)
+            for other in controller.config.pools[pool].backends
+        )
+        if taken:
+            raise Refusal(409, "conflict", f"pool {pool!r} has a backend of this name or address already")
+        record = controller.add_backend(pool, new.url, new.weight, new.name)
     except ValueError as error:
         raise _refused(error) from None
-    return await _backend_done(call, pool, added.name)
+    return await _backend_done(call, pool, record.config.name)
 
 
 async def remove_backend(call: Call) -> doc.Done:
@@ -54,7 +55,11 @@ async def remove_backend(call: Call) -> doc.Done:
 async def drain_backend(call: Call) -> doc.BackendDone:
     """No new sessions."""
     record = backend_record(call)
-    call.host.controller.drain_backend(record.pool, record.config.name)
+    how: doc.Drain = call.body
+    try:
+        call.host.controller.drain_backend(record.pool, record.config.name, how.deadline)
+    except ValueError as error:
+        raise _refused(error) from None
     return await _backend_done(call, record.pool, record.config.name)
 
 
@@ -195,4 +200,5 @@ async def _done(call: Call) -> doc.Done:
 
 
 def _refused(error: ValueError, status: int = 422) -> Refusal:
-    return Refusal(status, "conflict" if status == 409 else "invalid", str(error))
+    hint = f" ({error.suggestion})" if isinstance(error, Wrong) and error.suggestion else ""
+    return Refusal(status, "conflict" if status == 409 else "invalid", f"{error}{hint}")

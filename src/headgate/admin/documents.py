@@ -190,6 +190,13 @@ class NewBackend(Body, frozen=True):
     """Not given: its url."""
 
 
+class Drain(Body, frozen=True):
+    """How a backend is drained."""
+
+    deadline: Annotated[float, Meta(gt=0, le=2592000)] | None = None
+    """After so many seconds bound sessions go elsewhere, too, and what is in flight is cut off. Not given: never."""
+
+
 class NewWeight(Body, frozen=True):
     """0: sessions bound to it only, nothing new."""
 

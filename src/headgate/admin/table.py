@@ -96,6 +96,8 @@ TABLE = Table(
             "No new sessions; those bound to it go on.",
             changes.drain_backend,
             doc.BackendDone,
+            body=doc.Drain,
+            body_optional=True,
             refuses={**_NO_BACKEND, **_GONE},
         ),
         _post(

@@ -44,6 +44,12 @@ def add(commands: common.Commands) -> None:
         type=duration,
         help="until nothing is in flight there; exit code 1 if it takes longer",
     )
+    parser.add_argument(
+        "--deadline",
+        metavar="DURATION",
+        type=duration,
+        help="then bound clients go elsewhere, too, and what is in flight is cut off (default: never)",
+    )
     add_admin(parser)
     parser.set_defaults(run=run)
 
@@ -66,7 +72,8 @@ def run(args: argparse.Namespace) -> int:
         print(f"{args.listener}: draining")
         return code
     targets = find(connection, args.backends, args.pool)
-    done = [connection.post("pools", target.pool, "backends", target.name, "drain") for target in targets]
+    body = None if args.deadline is None else {"deadline": args.deadline}
+    done = [connection.post("pools", target.pool, "backends", target.name, "drain", body=body) for target in targets]
     for one in done:
         print(line(one["backend"]))
     code = told(done)

@@ -213,6 +213,12 @@ def test_a_backend_is_taken_out_and_given_back(admin: Admin, how: str, flag: int
     assert admin.world.segment.backend_flags(slot) == before
 
 
+@pytest.mark.parametrize(("body", "status"), [({"deadline": 60}, 200), ({"deadline": 0}, 422), ({"deadlin": 1}, 422)])
+def test_a_drain_may_have_a_deadline(admin: Admin, body: object, status: int) -> None:
+    assert admin.do("POST", "/pools/web/backends/a/drain", body).status == status
+    assert admin.world.controller.backend("web", "a").draining is (status == 200)
+
+
 def test_a_weight_is_set(admin: Admin) -> None:
     slot = admin.world.controller.backend("web", "a").slot
     assert admin.do("PUT", "/pools/web/backends/a/weight", {"weight": 256}).status == 200

@@ -56,6 +56,7 @@ def test_a_backend_may_be_named_in_many_ways(running: World, capsys: Said, word:
 def test_a_backend_is_taken_out_and_given_back(running: World, capsys: Said) -> None:
     assert run(capsys, "drain", "a", "b", "--wait", "5s")[0] == 0
     assert [record.draining for record in running.controller.backends("web")] == [True, True]
+    assert run(capsys, "drain", "a", "--deadline", "1h")[0] == 0
     assert run(capsys, "disable", "--pool", "web", "a")[0] == 0
     assert not running.controller.backend("web", "a").enabled
     assert run(capsys, "enable", "a", "b") == (0, "web/a: up, weight 1\nweb/b: up, weight 1\n", "")

@@ -23,4 +23,4 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         name = command.__name__.rpartition(".")[2].replace("_", "-")
         assert name in text
         assert main([name, "--help"]) == 0
-        assert "exit code" in capsys.readouterr().out or name in ("run", "proxy", "demo")
+        assert "exit code" in capsys.readouterr().out or name in ("run", "proxy", "demo", "simulate")
