@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ..faults.world import Ask, World
+from ..faults.load import Ask
+from ..faults.world import World
 
 
 @pytest.fixture

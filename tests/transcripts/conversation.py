@@ -291,6 +291,8 @@ class Conversation:
         listener: Mapping[str, object] | None = None,
         route: Mapping[str, object] | None = None,
         strategy: Strategy | None = None,
+        limits: Mapping[str, Mapping[str, int]] | None = None,
+        pool_limits: Mapping[str, object] | None = None,
         **pool: object,
     ) -> None:
         self._transcript: list[str] = []
@@ -298,7 +300,10 @@ class Conversation:
         self._clients = 0
         self._backends = {name: Backend(self, name) for name in names}
         ports = {name: backend.port for name, backend in self._backends.items()}
-        self.stage = Stage(directory, ports, listener or {}, pool, strategy, route)
+        if pool_limits is not None:
+            pool["limits"] = pool_limits
+        self.names = names
+        self.stage = Stage(directory, ports, listener or {}, pool, strategy, route, limits)
 
     def __getitem__(self, name: str) -> Backend:
         return self._backends[name]

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from socket import AF_INET, SOCK_STREAM, socket
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from headgate.balancing.base import Backend as BackendView
 from headgate.balancing.base import Request, Strategy
@@ -21,6 +21,9 @@ from headgate.runtime.parts import EngineParts
 from headgate.runtime.pool import Member, WorkerPool
 
 from ..e2e.harness.ports import HeldPort
+
+if TYPE_CHECKING:  # bench.check plays this before older engines, too
+    from headgate.engine.stats import PoolTotals
 
 ROUTABLE = PRESENT | ENABLED | CHECKED | UP
 
@@ -58,18 +61,16 @@ class Stage:
         pool: Mapping[str, object],
         strategy: Strategy | None = None,
         route: Mapping[str, object] | None = None,
+        limits: Mapping[str, Mapping[str, int]] | None = None,
     ) -> None:
+        self._table = {"health": False, **pool}
+        self._strategy = strategy or InOrder()
+        self._ports = ports
         config = Config.from_dict(
             {
                 "listeners": [{"bind": "127.0.0.1:0", **listener}],
                 "routes": [{"pool": "web", **(route or {})}],
-                "pools": {
-                    "web": {
-                        "backends": [{"url": port.url, "name": name} for name, port in ports.items()],
-                        "health": False,
-                        **pool,
-                    }
-                },
+                "pools": {"web": self._pool_table(limits)},
             }
         )
         self.reports: list[Message] = []
@@ -84,15 +85,18 @@ class Stage:
         self.engine.access_log = self._log
         self._poller = select.poll()
         self._poller.register(self.engine.fileno(), select.POLLIN)
-        self.pool = self._make_pool(config, ports, strategy or InOrder())
+        self.pool = self._make_pool(config)
         self.address = self._listen(config)
 
-    def _make_pool(self, config: Config, ports: Mapping[str, HeldPort], strategy: Strategy) -> WorkerPool:
-        pool_config = config.pools["web"]
+    def _pool_table(self, limits: Mapping[str, Mapping[str, int]] | None) -> dict[str, object]:
+        backends = [{"url": port.url, "name": name, **(limits or {}).get(name, {})} for name, port in self._ports.items()]
+        return {"backends": backends, **self._table}
+
+    def _make_pool(self, config: Config) -> WorkerPool:
         pool = WorkerPool(
             "web",
             0,
-            pool_config,
+            config.pools["web"],
             parts=EngineParts(self.segment, 0),
             segment=self.segment,
             worker=0,
@@ -100,13 +104,23 @@ class Stage:
             send=self.reports.append,
             cut_off=self.engine.cut_off_backend,
         )
-        members = [
-            Member(backend, self._slots[backend.name], [pack_address(AF_INET, ports[backend.name].address)])
-            for backend in pool_config.backends
-        ]
-        pool.apply(pool_config, members, {0: strategy}, b"a secret that is long enough")
+        self._apply(pool, config, self._strategy)
         self.engine.on_generation = pool.refresh
         return pool
+
+    def _apply(self, pool: WorkerPool, config: Config, strategy: Strategy | None) -> None:
+        pool_config = config.pools["web"]
+        members = [
+            Member(backend, self._slots[backend.name], [pack_address(AF_INET, self._ports[backend.name].address)])
+            for backend in pool_config.backends
+        ]
+        pool.apply(pool_config, members, {} if strategy is None else {0: strategy}, b"a secret that is long enough")
+
+    def reconfigure(self, limits: Mapping[str, Mapping[str, int]] | None = None) -> None:
+        """A reload: the same pool with other limits of its backends."""
+        tree = {"listeners": [{"bind": "127.0.0.1:0"}], "pools": {"web": self._pool_table(limits)}}
+        self._apply(self.pool, Config.from_dict(tree), None)
+        self.settle()
 
     def _listen(self, config: Config) -> tuple[str, int]:
         listening = socket(AF_INET, SOCK_STREAM)
@@ -167,6 +181,15 @@ class Stage:
     def totals(self, backend: str) -> BackendTotals:
         """The counters of one backend."""
         return self.segment.backend_totals(self._slots[backend])
+
+    @property
+    def queue(self) -> PoolTotals:
+        """The pool's limits and its queue."""
+        return self.segment.pool_totals(0)
+
+    def places(self, backend: str) -> tuple[int, int]:
+        """(requests, connections) that hold a place at this backend, of those it limits."""
+        return self.segment.places(self._slots[backend])
 
     @property
     def worker(self) -> Totals:

@@ -281,6 +281,12 @@ class Backend(Struct, frozen=True, kw_only=True):
     priority: Annotated[int, Whole(0, HIGHEST_PRIORITY)] = 0
     """Which backends come first: those of 0, and higher ones stand by. A level bears 40 % more than its part; what it
     cannot bear any more the next takes, in proportion to what is missing. 0: without a reason all are equal."""
+    max_requests: Annotated[int, Whole(1, 10**6, off=True)] = 0
+    """Requests in flight at it, over all workers; while there are so many it is not picked (see `queue`). Off: what a
+    server bears is known to its operator, not to us."""
+    max_connections: Annotated[int, Whole(1, 10**6, off=True)] = 0
+    """Open connections to it, over all workers, unused ones included; active checks are not counted. Off: give the
+    number of its threads or processes where one connection occupies one of them."""
     name: Annotated[str, Name()] = ""
     """How logs, the status page and sticky cookies call it; one name once in a pool. Not set: its url."""
 
@@ -426,6 +432,36 @@ class Breaker(Struct, frozen=True, kw_only=True):
     """The longest it stays open. Five minutes, so that a repaired backend is found without help."""
     success_threshold: Annotated[int, Whole(1, 100)] = 2
     """Requests in a row that must succeed while half-open to close it. Two, as with `rise`: one may be luck."""
+
+
+class Queue(Struct, frozen=True, kw_only=True):
+    """Where requests wait while every backend they could go to is full, first come, first served. `queue = false`: they
+    are answered 503 at once. A session bound to a full backend waits for that one; after `timeout` it goes to any other
+    that has a place."""
+
+    size: Annotated[int, Whole(1, 10**6, off=True)] = 1024
+    """Requests that may wait, over all workers; those beyond it are answered 503 with Retry-After. Envoy's value: each
+    holds a client connection and a buffer of 16 KiB, 16 MiB in all, and a longer queue would only time out."""
+    timeout: Seconds = 5.0
+    """How long a request may wait; then it is answered 503 with Retry-After. As long as people wait before they press
+    reload, which would only lengthen the queue."""
+
+    @staticmethod
+    def expand(raw: object) -> object:
+        """false stands for a size of none."""
+        return {"size": "off"} if raw is False else raw
+
+
+class PoolLimits(Struct, frozen=True, kw_only=True):
+    """How much the pool takes at a time; what is beyond that waits in `queue`."""
+
+    max_requests: Annotated[int, Whole(1, 10**6, off=True)] = 0
+    """Requests in flight at the whole pool, over all workers. Off: backends have limits of their own, this one is for
+    what they share, such as a database."""
+    adaptive: bool = False
+    """Finds out by itself how many requests in flight the pool bears: as long as the time to the first byte does not
+    grow, more are let through, and fewer when it does (gradient2; each worker by itself). Off: it takes some minutes of
+    traffic to learn, and a limit that is known is better."""
 
 
 class ReadHedgeAfter:
@@ -586,6 +622,10 @@ class Pool(Struct, frozen=True, kw_only=True):
     """What failing traffic does to a backend. On: checks see a dead process, only traffic sees a broken one."""
     retry: Retry = Retry()
     """What becomes of a request that failed."""
+    queue: Queue = Queue()
+    """Where requests wait while all backends are full."""
+    limits: PoolLimits = PoolLimits()
+    """How much the pool takes at a time."""
     fallback: Annotated[Fallback | None, FALSE_IS_NONE] = None
     """What serves requests while nothing in the pool is routable. None: 503, so that clients and the balancers before
     this one see what is the matter."""
@@ -656,8 +696,6 @@ def _with_cookie_name(name: str, pool: Pool) -> Pool:
 NOT_YET: dict[type[Struct], tuple[str, ...]] = {
     AccessLog: ("fields", "sample"),
     Listener: ("proxy_protocol", "tls"),
-    Backend: ("max_connections", "max_requests"),
-    Pool: ("queue", "limits", "tls"),
-    PoolTimeouts: ("queue",),
+    Pool: ("tls",),
 }
 """Keys that have a meaning and no implementation yet: an error, since nothing that is configured may be ignored."""

@@ -149,6 +149,7 @@ class _Checks:
             self._sticky(pool, (*key, "sticky"))
             self._health(pool.health, (*key, "health"))
             self._breaker(pool, (*key, "breaker"))
+            self._queue(pool, key)
             self._fallback(name, pool, (*key, "fallback"))
 
     def _backends(self, pool: Pool, key: Key) -> None:
@@ -214,6 +215,15 @@ class _Checks:
         if breaker.recovery > breaker.recovery_max:
             recovery, longest = format_duration(breaker.recovery), format_duration(breaker.recovery_max)
             self._problems.add((*key, "recovery"), f"{recovery} is longer than recovery_max, {longest}")
+
+    def _queue(self, pool: Pool, key: Key) -> None:
+        raw = self._given((*key, "queue"))
+        if raw is None or raw is False or self._problems.touches((*key, "limits"), (*key, "backends")):
+            return
+        limited = any(backend.max_requests or backend.max_connections for backend in pool.backends)
+        if not (limited or pool.limits.max_requests or pool.limits.adaptive):
+            message = "has no effect: nothing in this pool has a limit that a request could wait for"
+            self._problems.add((*key, "queue"), message, "set max_requests or max_connections of its backends")
 
     def _fallback(self, name: str, pool: Pool, key: Key) -> None:
         fallback = pool.fallback

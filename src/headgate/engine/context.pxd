@@ -73,6 +73,7 @@ cdef class Context(Reactor):
     cdef PipePool pipes
     cdef uint64_t random[2]
     cdef list spare_exchanges
+    cdef list rooms                     # WaitingRoom of every pool with limits
     cdef TimerQueue *cork               # how long a response head waits for its first body byte
     cdef TimerQueue *linger             # how long a connection is drained before it is closed
     cdef bint draining

@@ -19,6 +19,7 @@ cdef class Engine(Context):
     cdef AccessLog _counting_log        # counts what it drops in our part of the segment
     cdef Handler _idle_end
     cdef Handler _descriptors
+    cdef Handler _wake
     cdef bint _reported_drained
 
 cdef class Watcher(Handler):
@@ -32,6 +33,9 @@ cdef class Periodic(Handler):
     cdef Timer timer
     cdef bint once
     cdef void start(self) noexcept
+
+cdef class Waker(Handler):
+    cdef Engine engine
 
 cdef class DescriptorWaiter(Handler):
     cdef Engine engine

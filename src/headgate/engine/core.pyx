@@ -10,11 +10,12 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from headgate.engine.context cimport KIND_CONNECT_FAILED, KIND_HEDGE_LOST, KIND_RESET, Context
 from headgate.engine.downstream cimport Acceptor, ClientConnection
 from headgate.engine.exchange cimport Exchange
-from headgate.engine.libc_net cimport EPOLLIN
+from headgate.engine.libc_net cimport EPOLLIN, read
 from headgate.engine.model cimport Backend, Listener
 from headgate.engine.pipes cimport pipes_idle
 from headgate.engine.reactor cimport Handler
 from headgate.engine.upstream cimport UP_CONNECTING, BackendConnection
+from headgate.engine.waiting cimport WaitingRoom
 
 cdef enum:
     TIMER_PERIODIC = 1
@@ -65,6 +66,17 @@ cdef class DescriptorWaiter(Handler):
             acceptor.on_ready()
 
 
+cdef class Waker(Handler):
+    """Another worker gave a place back, or wants a connection (waiting.pyx)."""
+
+    cdef void on_events(self, uint32_t events) noexcept:
+        cdef uint64_t count
+        cdef WaitingRoom room
+        read(self.fd, &count, sizeof(count))
+        for room in list(self.engine.rooms):
+            room.woken()
+
+
 cdef class Engine(Context):
     """The data plane of one worker: one epoll, its listeners and connections.
 
@@ -83,6 +95,11 @@ cdef class Engine(Context):
         self.descriptor_waiter = self._descriptors
         self.every(1.0, self._heartbeat)
         self._heartbeat()
+        if worker < self.segment._wake_count:
+            self._wake = Waker()
+            (<Waker>self._wake).engine = self
+            if self.add(self._wake, self.segment._wakes[worker], EPOLLIN) < 0:
+                raise OSError("cannot watch the worker's eventfd")
 
     cdef void before_events(self) noexcept:
         cdef uint64_t generation = self.segment.generation_word()[0]
@@ -297,6 +314,11 @@ cdef class Engine(Context):
                 (<BackendConnection>handler)._close()
         for fd in list(self._watchers):
             self.unwatch(fd)
+        for room in list(self.rooms):
+            (<WaitingRoom>room).close()
+        if self._wake is not None:
+            self.release(self._wake)
+            self._wake = None
         self._reap()
         self.descriptor_waiter = None
         self._acceptors.clear()

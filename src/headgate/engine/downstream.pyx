@@ -512,7 +512,8 @@ cdef class ClientConnection(Connection):
                 self.body_complete = True
                 continue
             if available == 0:
-                return True
+                # Not read for the time being while the request waits in the queue, nor waited for.
+                return x.place.line == NULL
             if self.in_framing == FRAMING_CHUNKED:
                 if self.trailer == NULL:
                     self.trailer = <char *>malloc(TRAILER_CAPACITY)

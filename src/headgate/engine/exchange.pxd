@@ -8,6 +8,7 @@ from headgate.engine.http1 cimport Answer
 from headgate.engine.model cimport Backend, Listener, Pool, Route
 from headgate.engine.reactor cimport Timer
 from headgate.engine.stream cimport ExchangeBase, Stream
+from headgate.engine.waiting cimport WaitingRoom, WaitNode
 
 cdef class Exchange(ExchangeBase):
     cdef Context ctx
@@ -27,6 +28,10 @@ cdef class Exchange(ExchangeBase):
     cdef Timer total_timer          # whole request
     cdef Timer pause_timer          # a hedge is to come, the head waits for its first body byte, or a retry waits
     cdef ExchangeBase hedge         # hedge.Hedge: the first attempt, while a second one is under way
+    # the queue (waiting.pyx)
+    cdef WaitNode place
+    cdef int64_t queued_ns          # in the queue so far; -1 = never
+    cdef bint queue_spent           # has waited as long as it may
     # who asks
     cdef Address peer
     cdef Address client
@@ -116,6 +121,10 @@ cdef class Exchange(ExchangeBase):
     cdef void _finish(self, int kind) noexcept
     cdef void _log(self, int kind) noexcept
     cdef bint _idempotent(self) noexcept
+    cdef bint _waits_first(self, WaitingRoom room) noexcept
+    cdef bint _waits(self, WaitingRoom room, Backend bound) noexcept
+    cdef void _stop_waiting(self) noexcept
+    cdef void _queue_timeout(self) noexcept
 
 cdef Exchange exchange_acquire(Context ctx)
 

@@ -17,7 +17,8 @@ from headgate.engine.accesslog cimport LogEntry
 from headgate.engine.address cimport Address, address_format, resolve_client
 from headgate.engine.context cimport (
     KIND_BAD_HEAD, KIND_BAD_STATUS, KIND_BODY_TIMEOUT, KIND_BODY_TOO_LARGE, KIND_CLIENT_GONE, KIND_CONNECT_FAILED, KIND_FIRST_BYTE_TIMEOUT, KIND_HEDGE_LOST,
-    KIND_INTERNAL, KIND_LOCAL_RESOURCE, KIND_METHOD_NOT_ALLOWED, KIND_NO_BACKEND, KIND_NO_ROUTE, KIND_OK, KIND_OVERLOADED, KIND_REQUEST_TIMEOUT,
+    KIND_INTERNAL, KIND_LOCAL_RESOURCE, KIND_METHOD_NOT_ALLOWED, KIND_NO_BACKEND, KIND_NO_ROUTE, KIND_OK, KIND_OVERLOADED,
+    KIND_QUEUE_TIMEOUT, KIND_REQUEST_TIMEOUT,
     KIND_RESET, KIND_RETRY, KIND_SERVER_ERROR, KIND_STALE, KIND_STATUS, KIND_TRUNCATED, KIND_VERDICT, KIND_WORD, RETRY_ALWAYS, RETRY_IDEMPOTENT,
     VERDICT_NONE, VERDICT_SUCCESS, Context, status_text,
 )
@@ -38,6 +39,7 @@ from headgate.engine.retry_after cimport retry_after_s
 from headgate.engine.stats cimport histogram_add
 from headgate.engine.stream cimport SEND_BROKEN, ExchangeBase, Stream
 from headgate.engine.upstream cimport BackendConnection, take_idle
+from headgate.engine.waiting cimport NO_PLACE, POOL_FULL, WaitingRoom, open_room
 
 logger = logging.getLogger("headgate.engine")
 
@@ -59,6 +61,7 @@ cdef enum:
     TIMER_REQUEST
     TIMER_CORK
     TIMER_RETRY
+    TIMER_QUEUE
     TIMER_HEDGE = 32            # hedge.pyx
     RESPONSE_FIELDS = 250
 
@@ -119,6 +122,7 @@ cdef class Exchange(ExchangeBase):
         self.timer.owner = <PyObject *>self
         self.total_timer.owner = <PyObject *>self
         self.pause_timer.owner = <PyObject *>self
+        self.place.owner = <PyObject *>self
         head_init(&self.response, fields, RESPONSE_FIELDS)
         head_init(&self.request, NULL, 0)
 
@@ -149,7 +153,8 @@ cdef class Exchange(ExchangeBase):
         self.status = 0
         self.last_kind = KIND_OK
         self.notes = 0
-        self.first_byte = self.attempt_first_byte = -1
+        self.first_byte = self.attempt_first_byte = self.queued_ns = -1
+        self.queue_spent = False
         self.id_length = 0
         self.client_text = self.peer_text
         self.client_length = self.peer_length
@@ -243,12 +248,17 @@ cdef class Exchange(ExchangeBase):
         cdef size_t value_size
         cdef object bound
         cdef Pool pool = route.pool
+        if self.place.counted:
+            self._stop_waiting()        # in the queue of the pool that this one stands in for
+        self.queue_spent = False
+        self.bound = None
         self.route = route
         self.pool = pool
         if route.version != pool.version:
             if not pool.bound:
                 pool.bind_engine(self.ctx, self.ctx.segment, self.ctx.worker)
             route.bind_engine(self.ctx)
+            open_room(pool, self.ctx)
         budget_deposit(&pool.budget, self.ctx.now)
         if pool.sticky is not None and cookie_value(&self.request, pool.sticky_name, len(pool.sticky_name), &value, &value_size):
             bound = pool.sticky.get(value[:value_size])
@@ -368,6 +378,8 @@ cdef class Exchange(ExchangeBase):
         cdef object picked
         cdef Backend backend
         cdef Request view
+        if pool.full is not None:
+            tried = pool.full if self.tried is None else self.tried | pool.full
         if self.bound is not None and self.bound.bound_ok and (self.tried is None or self.bound not in self.tried):
             return self.bound
         if pool.probe is not None and self.attempts == 0 and self._idempotent():
@@ -410,7 +422,10 @@ cdef class Exchange(ExchangeBase):
     cdef void _attempt(self) noexcept:
         """Try backends until one takes the request or none is left."""
         cdef Backend backend
+        cdef WaitingRoom room = <WaitingRoom>self.pool.room
         cdef int kind
+        if room is not None and self._waits_first(room):
+            return
         while True:
             if self.chosen is not None:
                 backend = self.chosen
@@ -418,6 +433,9 @@ cdef class Exchange(ExchangeBase):
             else:
                 backend = self._pick()
             if backend is None:
+                if room is not None and room.some_full(self.tried):
+                    self._waits(room, None)
+                    return
                 if self.paid:
                     self.paid = False
                     budget_refund(&self.pool.budget)
@@ -426,6 +444,11 @@ cdef class Exchange(ExchangeBase):
             kind = self._begin_attempt(backend, False)
             if kind == KIND_OK:
                 return
+            if kind >= NO_PLACE:
+                if kind == NO_PLACE and backend is not self.bound:
+                    continue        # the next pick leaves it out
+                self._waits(room, backend if kind == NO_PLACE else None)
+                return
             self._attempt_over(kind)
             if not self._may_retry(kind, True):
                 self._fail(kind)
@@ -433,11 +456,29 @@ cdef class Exchange(ExchangeBase):
             self.tried_add(backend)
 
     cdef int _begin_attempt(self, Backend backend, bint fresh) noexcept:
-        """Get a stream to `backend`. KIND_OK: it is there, or on its way."""
+        """Get a stream to `backend`. KIND_OK: it is there, or on its way. NO_PLACE, POOL_FULL: no attempt was begun."""
         cdef BackendConnection up = None
-        cdef int kind
+        cdef int kind = KIND_OK
         cdef Context ctx = self.ctx
+        cdef WaitingRoom room = <WaitingRoom>self.pool.room
         cdef bint repeatable = self._idempotent()
+        if room is not None:
+            kind = room.take(backend)
+            if kind != KIND_OK:
+                return kind
+        if KIND_RETRY[self.last_kind] != RETRY_ALWAYS:
+            self.connect_since = ctx.now
+        if not fresh and not self.upgrade_offered:
+            up = take_idle(backend, ctx, repeatable, False)
+        if up is None:
+            up = BackendConnection.__new__(BackendConnection, ctx)
+            up.connect_until = self.connect_since + CONNECT_RETRY_NS
+            kind = up.start(backend)
+            if kind == NO_PLACE:
+                room.return_untouched(backend)
+                return NO_PLACE
+        if self.place.counted:
+            self._stop_waiting()
         self.backend = self.shown = backend
         backend.reactor = ctx
         self.connected = False
@@ -447,25 +488,17 @@ cdef class Exchange(ExchangeBase):
         self.attempts += 1
         backend.counters.attempts += 1
         backend.counters.active += 1
-        if KIND_RETRY[self.last_kind] != RETRY_ALWAYS:
-            self.connect_since = ctx.now
         if self.tried is not None and self.hedge is None:
             backend.counters.retried += 1
             ctx.counters.retries += 1
-        if not fresh and not self.upgrade_offered:
-            up = take_idle(backend, ctx, repeatable, False)
-        if up is None:
-            up = BackendConnection.__new__(BackendConnection, ctx)
-            up.connect_until = self.connect_since + CONNECT_RETRY_NS
-            kind = up.start(backend)
-            if kind == KIND_LOCAL_RESOURCE:
-                # No port or descriptor for a new connection: a kept one, of any age, is better than none.
-                up = take_idle(backend, ctx, repeatable, True)
-                if up is None:
-                    report_shortage(ctx, "no connection to a backend could be made, requests are answered 503")
-                    return kind
-            elif kind != KIND_OK:
+        if kind == KIND_LOCAL_RESOURCE:
+            # No port or descriptor for a new connection: a kept one, of any age, is better than none.
+            up = take_idle(backend, ctx, repeatable, True)
+            if up is None:
+                report_shortage(ctx, "no connection to a backend could be made, requests are answered 503")
                 return kind
+        elif kind != KIND_OK:
+            return kind
         up.attach(self, &self.response, self.request.method, self.request.flags if self.upgrade_offered else self.request.flags & ~HEAD_UPGRADE)
         self.up = up
         if self.pool.hedges:
@@ -840,6 +873,58 @@ cdef class Exchange(ExchangeBase):
         self._attempt_over(KIND_OK)
         self._finish(KIND_OK)
 
+    # -- the queue ----------------------------------------------------------------------------------------------
+
+    cdef bint _waits_first(self, WaitingRoom room) noexcept:
+        """Before an attempt: True when there can be none now. It waits then, or was answered."""
+        cdef Backend bound = None
+        if not self.place.counted and self.chosen is None and self.tried is None and room.must_queue():
+            # Others came before. Not for a session whose backend takes nobody else (it drains): those do not wait for that one.
+            if self.bound is not None and self.bound.bound_ok:
+                bound = self.bound
+            if bound is None or bound.eligible:
+                return self._waits(room, bound)
+        if room.pool_full():
+            return self._waits(room, None)
+        if room.several:
+            room.look(False)
+        return False
+
+    cdef bint _waits(self, WaitingRoom room, Backend bound) noexcept:
+        """Stand in line, for `bound` where it is given. Always True: it waits now, or was answered."""
+        cdef bint first = not self.place.counted
+        if self.queue_spent:
+            self._fail(KIND_QUEUE_TIMEOUT)
+        elif not room.enter(&self.place, bound, self.tried is not None):
+            self._fail(KIND_OVERLOADED)
+        elif first:
+            self.ctx.arm(&self.timer, room.patience, TIMER_QUEUE)
+        return True
+
+    cdef void place_offered(self) noexcept:
+        self._attempt()
+
+    cdef void _stop_waiting(self) noexcept:
+        """A place was found, or nobody waits for the answer any more."""
+        if self.queued_ns < 0:
+            self.queued_ns = 0
+        self.queued_ns += self.ctx.now - self.place.since
+        (<WaitingRoom>self.pool.room).leave(&self.place)
+        self.ctx.suspend(&self.timer)
+
+    cdef void _queue_timeout(self) noexcept:
+        if not self.place.counted:
+            return
+        self._stop_waiting()
+        (<WaitingRoom>self.pool.room).counters.queue_timeouts += 1
+        self.queue_spent = True
+        if self.bound is None:
+            self._fail(KIND_QUEUE_TIMEOUT)
+        else:
+            # Its own backend had no place for so long: any other is better than an error, if there is one at once.
+            self.bound = None
+            self._attempt()
+
     # -- ends ---------------------------------------------------------------------------------------------------
 
     cdef void _attempt_over(self, int kind) noexcept:
@@ -858,6 +943,9 @@ cdef class Exchange(ExchangeBase):
             self.excused = False
             verdict = VERDICT_NONE
         backend.counters.active -= 1
+        if pool.room is not None:
+            (<WaitingRoom>pool.room).give(backend, self.attempt_first_byte if verdict == VERDICT_SUCCESS
+                                          else self.ctx.now - self.attempt_started if kind == KIND_FIRST_BYTE_TIMEOUT else -1)
         if verdict == VERDICT_SUCCESS:
             backend.counters.succeeded += 1
         elif verdict != VERDICT_NONE:
@@ -912,7 +1000,7 @@ cdef class Exchange(ExchangeBase):
             self.ctx.arm(&self.pause_timer, self.ctx.queue(self.pause / 1e9), TIMER_RETRY)
 
     cdef void on_ready(self) noexcept:
-        if self.active and self.up is None and not self.response_begun:
+        if self.active and self.up is None and not self.response_begun and self.place.line == NULL:
             self._attempt()
 
     cdef void upstream_failed(self, int kind) noexcept:
@@ -944,6 +1032,9 @@ cdef class Exchange(ExchangeBase):
             self.stale_replayed = True
             kind = self._begin_attempt(backend, True)
             if kind == KIND_OK:
+                return
+            if kind >= NO_PLACE:
+                self.ctx.make_ready(self)       # somebody else has the place of that connection: wait for one like all others
                 return
             self._attempt_over(kind)
         else:
@@ -1010,6 +1101,8 @@ cdef class Exchange(ExchangeBase):
                 self._uncork()
         elif kind == TIMER_RETRY:
             self.on_ready()
+        elif kind == TIMER_QUEUE:
+            self._queue_timeout()
         elif kind == TIMER_HEDGE:
             hedge_due(self)
         elif kind == TIMER_TUNNEL_IDLE:
@@ -1083,6 +1176,10 @@ cdef class Exchange(ExchangeBase):
         if not self.active:
             return
         self.active = False
+        if self.place.counted:
+            if kind == KIND_CLIENT_GONE:
+                (<WaitingRoom>pool.room).counters.left += 1
+            self._stop_waiting()
         ctx.counters.in_flight -= 1
         ctx.in_flight -= 1
         ctx.counters.kind[kind] += 1
@@ -1147,5 +1244,6 @@ cdef class Exchange(ExchangeBase):
         entry.bytes_sent = self.bytes_sent
         entry.bytes_received = self.bytes_received
         entry.first_byte_ns = self.first_byte
+        entry.queued_ns = self.queued_ns
         entry.total_ns = self.ctx.now - self.started
         self.ctx.access_log.write(&entry)

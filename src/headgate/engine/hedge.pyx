@@ -33,6 +33,7 @@ from headgate.engine.reactor cimport TimerQueue
 from headgate.engine.retry cimport NOTE_HEDGED
 from headgate.engine.stream cimport SEND_BROKEN, ExchangeBase, Stream
 from headgate.engine.upstream cimport BackendConnection
+from headgate.engine.waiting cimport NO_PLACE
 
 cdef enum:
     TIMER_FIRST_BYTE = 1
@@ -93,7 +94,12 @@ cdef void hedge_due(Exchange x) noexcept:
     x.ctx.counters.hedges += 1
     x.notes |= NOTE_HEDGED
     kind = x._begin_attempt(other, False)
-    if kind != KIND_OK:
+    if kind >= NO_PLACE:
+        # A hedge does not wait for a place.
+        x.ctx.counters.hedges -= 1
+        budget_refund(&x.pool.budget)
+        hedge_back(x)
+    elif kind != KIND_OK:
         x._attempt_over(kind)
         x.tried_add(other)
         if KIND_RETRY[kind] == RETRY_ALWAYS:

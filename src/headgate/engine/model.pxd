@@ -5,9 +5,9 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from headgate.engine.address cimport Networks
 from headgate.engine.budget cimport Budget
 from headgate.engine.http1 cimport Limits
-from headgate.engine.reactor cimport Reactor, TimerQueue
+from headgate.engine.reactor cimport Handler, Reactor, TimerQueue
 from headgate.engine.recent cimport RecentLatency
-from headgate.engine.stats cimport BackendCounters, BackendState, Histogram, Segment
+from headgate.engine.stats cimport BackendCounters, BackendPlaces, BackendState, Histogram, Segment
 
 cdef class Listener:
     cdef readonly int fd
@@ -78,6 +78,15 @@ cdef class Pool:
     cdef TimerQueue *keepalive_queue
     cdef Histogram *latency
     cdef Histogram *first_byte_latency
+    cdef public list members            # its backends, for the waiting room
+    cdef public int eligible_count      # how many of them may be picked for a new session now
+    cdef public object limiter          # adaptive concurrency: has `limit` and update(seconds, in_flight) -> limit; None = off
+    cdef bint limited                   # anything in it has a limit
+    cdef uint32_t max_requests          # attempts in flight, all workers; 0 = no limit
+    cdef uint32_t queue_size
+    cdef double queue_s
+    cdef Handler room                   # WaitingRoom (waiting.pxd); None while nothing is limited
+    cdef set full                       # eligible backends that have no place left, None when there are none
     cdef bint bound
     cdef uint32_t version               # grows when the settings change
     cdef void bind_engine(self, Reactor reactor, Segment segment, int worker) noexcept
@@ -118,6 +127,10 @@ cdef class Backend:
     cdef int worker
     cdef BackendState *state
     cdef BackendCounters *counters
+    cdef BackendPlaces *places
+    cdef uint32_t max_requests          # attempts in flight, all workers; 0 = no limit
+    cdef uint32_t max_connections       # open connections, all workers; 0 = no limit
+    cdef bint full                      # stands in Pool.full
     cdef int64_t others                 # attempts in flight in the other workers, as read at others_at
     cdef int64_t others_at
     cdef Reactor reactor

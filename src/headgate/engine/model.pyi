@@ -1,6 +1,7 @@
 """What the engine keeps of the configuration: listeners, routes, pools and backends; and how an attempt ended."""
 
 from collections.abc import Callable, Collection
+from typing import Protocol
 
 from headgate.config import schema
 from headgate.engine.fallback import StaticAnswer
@@ -28,6 +29,14 @@ class Listener:
     def __init__(self, fd: int, config: schema.Listener) -> None: ...
     def configure(self, config: schema.Listener) -> None:
         """Take over other settings (limits, timeouts, trusted proxies...); `bind` stays. For new requests."""
+
+class Limiter(Protocol):
+    """Says how many attempts may be in flight (`headgate.resilience.gradient2`)."""
+
+    @property
+    def limit(self) -> float: ...
+    def update(self, seconds: float, in_flight: int) -> float:
+        """A window is over: the mean time to the first byte in it, and the most attempts in flight. Returns the new limit."""
 
 class Route:
     """Where a matched request goes."""
@@ -67,10 +76,19 @@ class Pool:
     sticky: dict[bytes, Backend] | None
     """Cookie value -> backend."""
     sticky_name: bytes
+    members: list[Backend]
+    """Its backends, in configuration order."""
+    eligible_count: int
+    """How many of them may be picked for a new session."""
+    limiter: Limiter | None
+    """Adaptive concurrency, this worker's; None = off."""
 
     def __init__(self, name: str, slot: int, config: schema.Pool) -> None: ...
     def configure(self, config: schema.Pool) -> None:
-        """Take over other settings (timeouts, retries, host). For new attempts."""
+        """Take over other settings (timeouts, retries, host, limits). For new attempts."""
+
+    def changed(self) -> None:
+        """Members or what may be picked have changed: whoever waits in the queue is looked at again."""
 
 class Backend:
     """One server of a pool, its kept connections and its counters."""
@@ -117,6 +135,8 @@ class Backend:
     """Packed socket addresses, tried in order from the one that last worked."""
 
     def __init__(self, pool: Pool, slot: int, config: schema.Backend, *, segment: Segment, worker: int) -> None: ...
+    def configure(self, config: schema.Backend) -> None:
+        """Take over other limits; what is in flight counts against them at once."""
     def close_idle(self) -> None:
         """Drop kept connections."""
 

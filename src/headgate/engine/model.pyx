@@ -4,6 +4,7 @@ from libc.string cimport memset
 
 from headgate.engine.address cimport Networks
 from headgate.engine.budget cimport budget_configure
+from headgate.engine.places cimport places_add
 from headgate.engine.reactor cimport Reactor, TimerQueue
 from headgate.engine.recent cimport RecentLatency
 from headgate.engine.stats cimport Segment
@@ -78,11 +79,12 @@ cdef class Pool:
         self.name_bytes = name.encode()
         self.slot = slot
         self.sticky_name = b""
+        self.members = []
         self.recent = RecentLatency()
         self.configure(config)
 
     def configure(self, object config) -> None:
-        """Take over settings that can change while it runs (timeouts, retries, host). Takes effect for new attempts."""
+        """Take over settings that can change while it runs (timeouts, retries, host, limits). Takes effect for new attempts."""
         self.config = config
         self.host = None
         self.host_of_backend = False
@@ -112,8 +114,21 @@ cdef class Pool:
         self.keepalive_s = _seconds(config.timeouts.keepalive)
         self.request_s = _seconds(config.timeouts.request)
         self.tunnel_idle_s = _seconds(config.timeouts.tunnel_idle)
+        self.max_requests = config.limits.max_requests or 0
+        self.queue_size = config.queue.size or 0
+        self.queue_s = _seconds(config.queue.timeout)
+        self.limited = bool(self.max_requests or config.limits.adaptive)
+        for backend in config.backends:
+            if backend.max_requests or backend.max_connections:
+                self.limited = True
         self.bound = False
         self.version += 1
+        self.changed()
+
+    def changed(self) -> None:
+        """Limits, members or what may be picked have changed: who waits may have a place now, or no reason to wait any more."""
+        if self.room is not None:
+            self.room.reactor.make_ready(self.room)
 
     cdef void bind_engine(self, Reactor reactor, Segment segment, int worker) noexcept:
         self.connect = reactor.queue(self.connect_s)
@@ -196,7 +211,23 @@ cdef class Backend:
         self.worker = worker
         self.state = segment.state(slot)
         self.counters = segment.backend_counters(worker, slot)
+        self.places = segment.backend_places(slot)
         self._addresses = []
+        self.configure(config)
+
+    def configure(self, object config) -> None:
+        """Take over settings that can change while it runs (limits). What is in flight counts against a new limit at once."""
+        cdef BackendCounters *c = self.counters
+        cdef bint requests = bool(config.max_requests)
+        cdef bint connections = bool(config.max_connections)
+        self.config = config
+        if requests != (self.max_requests != 0):
+            places_add(&self.places.requests, c.active - c.requests_held if requests else -c.requests_held, &c.requests_held, &c.requests_pending)
+        if connections != (self.max_connections != 0):
+            places_add(&self.places.connections, c.connections - c.connections_held if connections else -c.connections_held, &c.connections_held,
+                       &c.connections_pending)
+        self.max_requests = config.max_requests or 0
+        self.max_connections = config.max_connections or 0
 
     @property
     def weight(self) -> int:

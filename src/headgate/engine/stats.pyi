@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Final, TypedDict
 
@@ -36,6 +37,8 @@ class BackendTotals:
     """Attempts that were a retry of a request which failed elsewhere."""
     idle: Final[int]
     """Idle kept connections."""
+    connections: Final[int]
+    """Open connections, idle ones included."""
     status: Final[tuple[int, ...]]
     """Answers by class; [0] = none."""
 
@@ -81,6 +84,27 @@ class WorkerTotals(Totals):
     """The last one applied."""
     started_ms: int
 
+class PoolTotals(TypedDict):
+    """A pool's limits and its queue, over all workers."""
+
+    requests: int
+    """Attempts in flight under `limits.max_requests`; 0 where there is no such limit."""
+    waiting: int
+    """Requests in the queue."""
+    fresh: int
+    """Those of them that any backend would suit; counted only where there are several workers."""
+    queued: int
+    """Requests that had to wait."""
+    queued_ns: int
+    """How long, together; those that still wait left out."""
+    queue_timeouts: int
+    overloaded: int
+    """Met a full queue."""
+    left: int
+    """The client left while it waited."""
+    limit: float
+    """Attempts in flight that adaptive concurrency allows, all workers together; 0 = not in use."""
+
 class Segment:
     """The shared memory of one process tree: `create` in the supervisor, `open` in a worker.
 
@@ -102,10 +126,10 @@ class Segment:
         """
 
     @staticmethod
-    def open(fd: int) -> Segment:
+    def open(fd: int, wakes: Sequence[int] = ()) -> Segment:
         """The segment behind an inherited descriptor, which it takes over (the caller keeps it when this raises).
 
-        ValueError says why it is not one: too short, another magic, another layout or size.
+        wakes: the inherited eventfds, one for each worker; taken over too. ValueError says why it is not one: too short, another magic, another layout or size.
         """
 
     def close(self) -> None:
@@ -115,6 +139,9 @@ class Segment:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+    @property
+    def wakes(self) -> tuple[int, ...]:
+        """An eventfd for each worker, by which the others make it look at its queues; empty where there is one worker."""
 
     # Written by the supervisor.
     def set_backend(
@@ -140,7 +167,7 @@ class Segment:
         """
 
     def clear_pool(self, pool: int) -> None:
-        """Frees a pool's slot for another pool: its histograms become zero in every worker's part."""
+        """Frees a pool's slot for another pool: histograms and counters become zero in every worker's part."""
 
     def use_workers(self, count: int) -> None:
         """Workers 0 to count - 1 count from now on: their parts are in every sum, for good."""
@@ -156,7 +183,7 @@ class Segment:
         """Tells every worker that some state changed; returns the new generation."""
 
     def zero_worker_gauges(self, worker: int) -> None:
-        """After a worker's death: what it had open counts as gone; half-open probes it held are freed."""
+        """After a worker's death: what it had open counts as gone; its probes and its places under limits are freed."""
 
     def release_probe(self, slot: int) -> None:
         """Frees a backend's half-open probe, whoever holds it."""
@@ -187,6 +214,13 @@ class Segment:
 
     def backend_active(self, slot: int) -> int:
         """Attempts in flight at this backend, over all workers."""
+
+    def places(self, slot: int) -> tuple[int, int]:
+        """(attempts in flight under max_requests, connections under max_connections) of a backend, over all workers; 0
+        for what has no limit."""
+
+    def pool_totals(self, pool: int) -> PoolTotals:
+        """A pool's limits and queue, over all workers."""
 
     def worker_totals(self, worker: int) -> WorkerTotals:
         """One worker's counters by the names of WorkerCounters in stats.pxd; `status` and `kind` are lists."""

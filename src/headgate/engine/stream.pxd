@@ -30,6 +30,8 @@ cdef class ExchangeBase(Handler):
     cdef int64_t response_pipe(self, int pipe_fd, size_t size, bint last) noexcept         # response_body, the bytes in a pipe
     cdef void response_end(self, const char *trailer, size_t trailer_size) noexcept
     cdef void upstream_failed(self, int kind) noexcept
+    # from the waiting room
+    cdef void place_offered(self) noexcept                  # it is its turn: begin an attempt, or wait again
 
 cdef class Stream(Handler):
     cdef ExchangeBase exchange

@@ -42,6 +42,9 @@ cdef class ExchangeBase(Handler):
     cdef void upstream_failed(self, int kind) noexcept:
         pass
 
+    cdef void place_offered(self) noexcept:
+        pass
+
 
 cdef class Stream(Handler):
     cdef int send_response(self, Head *head, const Answer *answer) noexcept:

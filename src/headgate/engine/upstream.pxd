@@ -42,6 +42,7 @@ cdef class BackendConnection(Connection):
     cdef bint reusable          # the response allows keeping the connection
     cdef bint got_bytes         # any byte of the current response arrived
     cdef bint send_broken       # the backend does not read any more; it may still have answered
+    cdef bint open              # counted among the backend's connections
     cdef bint never_sent        # the first send of the request failed: nothing of it left this machine
     cdef bint processing
     cdef bint again             # resume() was called while processing
@@ -50,8 +51,9 @@ cdef class BackendConnection(Connection):
     cdef char *trailer
     cdef size_t trailer_size
 
-    cdef int start(self, Backend backend) noexcept                  # 0, or the Kind of the failure
+    cdef int start(self, Backend backend) noexcept                  # 0, NO_PLACE, or the Kind of the failure
     cdef int _connect_next(self) noexcept
+    cdef void _uncount(self) noexcept
     cdef TimerQueue *_connect_time(self) noexcept
     cdef void attach(self, ExchangeBase exchange, Head *head, uint8_t method, uint16_t flags) noexcept
     cdef void detach(self, bint keep) noexcept                      # the exchange is done with it

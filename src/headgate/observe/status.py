@@ -55,6 +55,8 @@ class BackendStatus(Record, frozen=True):
     """Attempts that count against the backend."""
     retried: int
     """Attempts that were the retry of a request which had failed elsewhere."""
+    open_connections: int
+    """Kept ones included."""
     idle_connections: int
     """Kept connections that wait for a request."""
     opened_connections: int
@@ -76,6 +78,23 @@ class LatencyStatus(Record, frozen=True):
     p99_seconds: float | None
 
 
+class QueueStatus(Record, frozen=True):
+    """Where requests wait while all backends are full."""
+
+    waiting: int
+    queued: int
+    """Requests that had to wait, since the pool was there."""
+    queued_seconds: float
+    """How long, together; those that still wait left out."""
+    timed_out: int
+    refused: int
+    """Met a full queue."""
+    left: int
+    """The client left while it waited."""
+    adaptive_limit: float | None
+    """Requests in flight that adaptive concurrency allows, over all workers; None where it is not in use."""
+
+
 class PoolStatus(Record, frozen=True):
     """One pool: its backends summed up, and the latency of its exchanges where its slot is known."""
 
@@ -88,6 +107,7 @@ class PoolStatus(Record, frozen=True):
     total_requests: int
     total_time: LatencyStatus | None
     first_byte_time: LatencyStatus | None
+    queue: QueueStatus | None
 
 
 class TotalStatus(Record, frozen=True):
@@ -216,6 +236,7 @@ def backend_status(segment: Segment, row: BackendRow) -> BackendStatus:
         succeeded=counted.succeeded,
         failed=counted.failed,
         retried=counted.retried,
+        open_connections=counted.connections,
         idle_connections=counted.idle,
         opened_connections=counted.connects,
         reused_connections=counted.reused,
@@ -238,6 +259,20 @@ def pool_status(
         total_requests=sum(member.total_requests for member in members),
         total_time=None if slot is None else _latency(segment.latency(slot)),
         first_byte_time=None if slot is None else _latency(segment.latency(slot, first_byte=True)),
+        queue=None if slot is None else _queue(segment, slot),
+    )
+
+
+def _queue(segment: Segment, slot: int) -> QueueStatus:
+    total = segment.pool_totals(slot)
+    return QueueStatus(
+        waiting=total["waiting"],
+        queued=total["queued"],
+        queued_seconds=total["queued_ns"] / 1e9,
+        timed_out=total["queue_timeouts"],
+        refused=total["overloaded"],
+        left=total["left"],
+        adaptive_limit=total["limit"] or None,
     )
 
 

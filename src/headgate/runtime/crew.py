@@ -153,7 +153,7 @@ class Crew:
         worker.started = self._loop.time()
         worker.killed_for = ""
         try:
-            worker.process, channel = spawn(worker.number, self._segment.fd, self._app_dir)
+            worker.process, channel = spawn(worker.number, self._segment.fd, self._app_dir, self._segment.wakes)
         except OSError as error:
             self._died(worker, f"cannot be started: {error.strerror or error}", served=False)
             return

@@ -21,6 +21,7 @@ from headgate.config import schema
 from headgate.engine.stats import DRAINED, HALF_OPEN
 from headgate.resilience import slow_start
 from headgate.resilience.eligibility import Level, eligible
+from headgate.resilience.gradient2 import Gradient2
 from headgate.runtime.attempts import Attempts
 from headgate.runtime.levels import Levels
 from headgate.runtime.messages import Message, StrategyError
@@ -92,6 +93,7 @@ class WorkerPool:
         self._shares: list[float] = []
         self._ramping = False
         self._panic = False
+        self._limiter: Gradient2 | None = None
         self.pool.fallback = self.pool.pick = self._fallback.pick
         self.pool.outcome = self._attempts.outcome
         self.pool.strategy_error = self._strategy_error
@@ -134,7 +136,11 @@ class WorkerPool:
         self._members = {}
         for member in members:
             key = (member.config.name, member.slot)
-            backend = before.pop(key, None) or self._parts.backend(self.pool, member.slot, member.config)
+            backend = before.pop(key, None)
+            if backend is None:
+                backend = self._parts.backend(self.pool, member.slot, member.config)
+            elif backend.config != member.config:
+                backend.configure(member.config)
             set_addresses(backend, member.addresses)
             backend.priority = member.config.priority
             self._members[key] = backend
@@ -142,6 +148,8 @@ class WorkerPool:
         for backend in left:
             backend.eligible = backend.bound_ok = backend.watched = False
             backend.set_cookie = b""
+        self.pool.members = list(self._members.values())
+        self._set_limiter()
         self._set_sticky(secret)
         self._set_strategies(strategies)
         self._attempts.forget(left)
@@ -188,6 +196,14 @@ class WorkerPool:
         self.pool.sticky_name = name
         self.pool.sticky = table
 
+    def _set_limiter(self) -> None:
+        if not self.config.limits.adaptive:
+            self.pool.limiter = None
+        elif self._limiter is None or self.pool.limiter is None:
+            self._limiter = self.pool.limiter = Gradient2(len(self._members))
+        else:
+            self._limiter.resize(len(self._members))
+
     # What may be picked
 
     def refresh(self) -> None:
@@ -233,6 +249,7 @@ class WorkerPool:
                 shares.append(backend.share)
             if not backend.watched:
                 self._attempts.unwatched(backend)
+        self.pool.eligible_count = len(new_sessions)
         self._attempts.offer(half_open)
         self.pool.probe = self._attempts.probe if half_open else None
         levels = [
@@ -243,6 +260,7 @@ class WorkerPool:
             self._shares = shares
             self._update_strategies()
         self._cut_off_drained(views)
+        self.pool.changed()
 
     def _cut_off_drained(self, views: list[_View]) -> None:
         """The deadline of a drain has passed: nothing goes there any more, and what is there ends."""

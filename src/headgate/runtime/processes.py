@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 
 from headgate.runtime.transport import MessageChannel
 
@@ -22,25 +23,31 @@ _LONGEST_DELAY_S = 10.0
 _FORGIVEN_AFTER_S = 10.0
 
 
-def worker_command(worker: int, control: int, segment: int, app_dir: str | None) -> list[str]:
-    """The command line of worker number `worker`; `control` and `segment` are inherited descriptors."""
+def worker_command(
+    worker: int, control: int, segment: int, app_dir: str | None, wakes: Sequence[int] = ()
+) -> list[str]:
+    """The command line of worker number `worker`; `control`, `segment` and `wakes` are inherited descriptors."""
     command = [sys.executable, "-m", "headgate.runtime.worker"]
     command += ["--control", str(control), "--segment", str(segment), "--worker", str(worker)]
+    if wakes:
+        command += ["--wakes", ",".join(map(str, wakes))]
     return command if app_dir is None else [*command, "--app-dir", app_dir]
 
 
-def spawn(worker: int, segment: int, app_dir: str | None) -> tuple[subprocess.Popen[bytes], MessageChannel]:
+def spawn(
+    worker: int, segment: int, app_dir: str | None, wakes: Sequence[int] = ()
+) -> tuple[subprocess.Popen[bytes], MessageChannel]:
     """Start a worker. Raises OSError when the system refuses (no process, no descriptor, no memory).
 
-    It stays in our session and process group, so that a terminal's job control sees one job, and shares our standard
-    output and error.
+    wakes: the segment's eventfds. It stays in our session and process group, so that a terminal's job control sees one
+    job, and shares our standard output and error.
     """
     ours, theirs = socket.socketpair()
     try:
         process = subprocess.Popen(
-            worker_command(worker, theirs.fileno(), segment, app_dir),
+            worker_command(worker, theirs.fileno(), segment, app_dir, wakes),
             stdin=subprocess.DEVNULL,
-            pass_fds=(theirs.fileno(), segment),
+            pass_fds=(theirs.fileno(), segment, *wakes),
         )
     except BaseException:
         ours.close()

@@ -58,6 +58,8 @@ _MORE_WORKERS = 12
 _MOST_WORKERS = 1024
 # Is the file another one? Looked at so often with `--watch`.
 _WATCH_S = 1.0
+# The segment's eventfds in what is handed over, by number.
+_WAKE = "wake"
 
 
 class Supervisor:
@@ -267,12 +269,15 @@ class Supervisor:
         """The one of the version before, so that its workers go on hearing of backends, and counters go on."""
         if self._given is None or self._trial:
             return None
-        os.set_inheritable(self._given.segment, False)
+        wakes = [fd for name, fd in sorted(self._given.descriptors.items()) if name.startswith(_WAKE)]
+        for fd in (self._given.segment, *wakes):
+            os.set_inheritable(fd, False)
         try:
-            segment = stats.Segment.open(self._given.segment)
+            segment = stats.Segment.open(self._given.segment, wakes)
         except ValueError as error:
             log.warning("the counters begin anew: %s", error)
-            os.close(self._given.segment)
+            for fd in (self._given.segment, *wakes):
+                os.close(fd)
             return None
         self._same_segment = True
         return segment
@@ -504,7 +509,8 @@ class Supervisor:
             ],
             workers=[*workers, *(old.handed for old in self._old)],
             segment=self._segment.fd,
-            descriptors={} if self._admin_socket is None else {"admin": self._admin_socket.sock.fileno()},
+            descriptors={f"{_WAKE}{number:04d}": fd for number, fd in enumerate(self._segment.wakes)}
+            | ({} if self._admin_socket is None else {"admin": self._admin_socket.sock.fileno()}),
         )
 
     # Ending

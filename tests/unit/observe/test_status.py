@@ -71,6 +71,7 @@ def test_a_backend_with_its_counters(segment: Segment) -> None:
             "reused": 7,
             "retried": 4,
             "idle": 6,
+            "connections": 7,
         }.items():
             segment.add_backend(worker, 3, name, amount)
         segment.add_backend(worker, 3, "status", 9, index=2)
@@ -91,6 +92,7 @@ def test_a_backend_with_its_counters(segment: Segment) -> None:
         "succeeded": 16,
         "failed": 4,
         "retried": 8,
+        "openConnections": 14,
         "idleConnections": 12,
         "openedConnections": 6,
         "reusedConnections": 14,

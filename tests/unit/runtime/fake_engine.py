@@ -59,6 +59,9 @@ class Backend:
         from_ms, ms = self.segment.backend_ramp(self.slot)
         return from_ms / 1e3, ms / 1e3
 
+    def configure(self, config: schema.Backend) -> None:
+        self.config = config
+
     def close_idle(self) -> None:
         self.idle = 0
 
@@ -97,9 +100,15 @@ class Pool:
         self.fallback_answer: Any = None
         self.sticky: dict[bytes, Any] | None = None
         self.sticky_name = b""
+        self.members: list[Backend] = []
+        self.eligible_count = 0
+        self.limiter: Any = None
 
     def configure(self, config: schema.Pool) -> None:
         self.config = config
+
+    def changed(self) -> None:
+        pass
 
     def choose(self, request: Request | None = None, tried: Collection[Backend] = ()) -> Backend | None:
         """What the engine does before an attempt."""

@@ -42,6 +42,7 @@ def main() -> int:
     for name in ("--control", "--segment", "--worker"):
         parser.add_argument(name, type=int, required=True)
     parser.add_argument("--app-dir")
+    parser.add_argument("--wakes")
     arguments = parser.parse_args()
     channel = MessageChannel(socket.socket(fileno=arguments.control))
     mode = os.environ.get("FAKE_WORKER", "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from headgate.config.load import load
@@ -15,8 +16,10 @@ FAKE = Path(__file__).with_name("fake_worker.py")
 def main() -> int:
     real = processes.worker_command
 
-    def command(worker: int, control: int, segment: int, app_dir: str | None) -> list[str]:
-        words = real(worker, control, segment, app_dir)
+    def command(
+        worker: int, control: int, segment: int, app_dir: str | None, wakes: Sequence[int] = ()
+    ) -> list[str]:
+        words = real(worker, control, segment, app_dir, wakes)
         return [words[0], str(FAKE), *words[3:]]
 
     processes.worker_command = command
