@@ -16,7 +16,7 @@ ENGINE := $(wildcard src/headgate/engine/*.pyx src/headgate/engine/*.pxd src/hea
 # Arguments for pytest and for the benchmark: make test ARGS='-k sticky', make bench ARGS='--quick --case small'.
 ARGS   ?=
 
-.PHONY: help venv run test lint types build bench bench-check bench-order simulate fuzz faults-long soak soak-ops sanitize clean
+.PHONY: help venv run test lint types build bench bench-check bench-order bench-scale simulate fuzz faults-long soak soak-ops sanitize clean
 
 help: ## Show this list
 	@echo 'make <target>, where <target> is one of:'
@@ -65,6 +65,8 @@ simulate: venv ## Compare all strategies in the simulated scenario: 40 minutes o
 
 bench-order: venv ## Does the simulated order of the strategies hold for real processes, nginx and HAProxy? 10 minutes
 	@$(BIN)/python -m bench.order $(ARGS)
+bench-scale: venv ## 4,000 routes and 5,000 backends: load, check, reload, and what a request costs
+	@$(BIN)/python -m bench.scale $(ARGS)
 
 sanitize: venv ## Build the engine with AddressSanitizer and UBSan, and run tests with it
 	@tools/sanitize.sh $(BIN)/python $(ARGS)

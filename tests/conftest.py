@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections.abc import Generator
 
 import pytest
@@ -12,6 +14,13 @@ from hypothesis import settings
 # what fails is found by whoever changed it; `make fuzz` (HEADGATE_FUZZ) draws new ones.
 settings.register_profile("headgate", deadline=None, derandomize="HEADGATE_FUZZ" not in os.environ)
 settings.load_profile("headgate")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Balancers of tests have their admin sockets in a place of their own, not among those of this machine."""
+    directory = tempfile.mkdtemp(prefix="headgate-test-")  # short: a unix socket's path has 107 bytes at most
+    os.environ["RUNTIME_DIRECTORY"] = directory
+    config.add_cleanup(lambda: shutil.rmtree(directory, ignore_errors=True))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -18,10 +18,24 @@ EXIT_OK = 0
 EXIT_ERROR = 1
 EXIT_CONFIG = 2
 EXIT_START = 3
+EXIT_UNREACHABLE = 4
+
+EXIT_CODES = """\
+exit codes: 0 fine, 1 anything not below, 2 wrong usage, names or configuration, 3 could not start,
+  4 no balancer could be asked (none runs, several do, or the token is not the right one)
+"""
 
 
 class UsageError(Exception):
     """A command line that cannot work; the text says why."""
+
+
+class CommandError(Exception):
+    """A command that could not do what it was told; the text says why, `code` is the process's exit code."""
+
+    def __init__(self, text: str, code: int = EXIT_ERROR) -> None:
+        super().__init__(text)
+        self.code = code
 
 
 class Formatter(argparse.RawDescriptionHelpFormatter):

@@ -55,6 +55,11 @@ class Bind(msgspec.Struct, frozen=True):
             return cls(f"[{host}]:{port}", "inet6", host, port)
         return cls(f"{host}:{port}", "inet", host, port)
 
+    @property
+    def is_loopback(self) -> bool:
+        """Can it be reached from this machine only?"""
+        return self.family == "unix" or (self.family != "dual" and ip_address(self.host).is_loopback)
+
     def overlaps(self, other: Bind) -> bool:
         """Would the kernel refuse to bind both? Port 0 never collides."""
         if self.family == "unix" or other.family == "unix":

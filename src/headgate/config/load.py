@@ -101,14 +101,22 @@ def _toml(file: str, text: str) -> _Parsed:
 
 
 def _json(file: str, text: str) -> _Parsed:
+    twice = False
+
+    def table(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        nonlocal twice
+        made = dict(pairs)
+        twice = twice or len(made) != len(pairs)
+        return made
+
     try:
-        tree = json.loads(text)
+        tree = json.loads(text, object_pairs_hook=table)
     except json.JSONDecodeError as error:
         _fail(file, f"not JSON: {error.msg[:1].lower()}{error.msg[1:]}", line=error.lineno)
     except ValueError as error:  # a number of more digits than Python reads
         _fail(file, f"not JSON: {error}")
-    lines = Lines(text, toml=False)
-    return tree, lines.line_of, lines.duplicates
+    lines = cache(lambda: Lines(text, toml=False))  # as above: it takes longer than all the rest
+    return tree, lambda key: lines().line_of(key), lines().duplicates if twice else []
 
 
 def _yaml(file: str, text: str) -> _Parsed:

@@ -98,6 +98,35 @@ class Supervisor(Struct, frozen=True, kw_only=True):
     one that causes it."""
 
 
+class Admin(Struct, frozen=True, kw_only=True):
+    """Where a running balancer is looked at and changed, by HTTP and JSON (docs/admin-api.md) and by the commands of
+    docs/cli.md. `admin = false` for nowhere."""
+
+    bind: Annotated[Bind | None, ReadBind('an address such as "127.0.0.1:9900" or "unix:/run/headgate.sock"')] = None
+    """ "127.0.0.1:9900" or "unix:/run/headgate.sock". Not set: a unix socket that only this user may open,
+    `admin.sock` in $RUNTIME_DIRECTORY (systemd sets it), else in /run/headgate for root, else in
+    $XDG_RUNTIME_DIR/headgate, else in /tmp/headgate-UID; a second balancer takes `admin-PID.sock` beside it. A socket,
+    because the kernel then says who asks, and no browser and no other machine can."""
+    token: Annotated[str, Text()] = ""
+    """What a request must carry, as `Authorization: Bearer TOKEN`; at least 16 characters. TCP needs one. On a unix
+    socket, root and the user the balancer runs as need none; others, where the file's mode was widened to let them in,
+    do."""
+    hosts: tuple[Annotated[str, Authority()], ...] = ()
+    """Host names, besides "localhost" and plain IP addresses, under which a request may ask (its port does not matter).
+    None: a name that nobody gave here is how DNS rebinding reaches such a port through a browser."""
+    allow_remote: bool = False
+    """Listen where other machines can reach it, although the token then crosses the network as plain text? No: put a
+    proxy that speaks TLS in front, or a tunnel, and keep this on the loopback."""
+    state_file: Annotated[str, Text()] = ""
+    """Keeps the changes made while running, so that they hold after a restart as well. Not set: they end with the
+    process, and the configuration file alone says how it starts."""
+
+    def __repr__(self) -> str:
+        """Without the token, since configurations end up in logs and bug reports."""
+        shown = msgspec.structs.asdict(self) | {"token": "***" if self.token else ""}
+        return f"Admin({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+
+
 class ListenerTimeouts(Struct, frozen=True, kw_only=True):
     """What a client may take its time over."""
 
@@ -612,6 +641,9 @@ class Config(Struct, frozen=True, kw_only=True):
     thousands of requests a second, and leaves the other cores to the applications beside it."""
     access_log: AccessLog = AccessLog()
     """One line for every request."""
+    admin: Annotated[Admin | None, FALSE_IS_NONE] = Admin()
+    """Where it is looked at and changed while it runs. On: an operator must be able to take a backend out at three in
+    the morning."""
     supervisor: Supervisor = Supervisor()
     """The process that owns sockets, checks and workers."""
     listeners: tuple[Listener, ...] = ()
@@ -662,7 +694,6 @@ def _with_cookie_name(name: str, pool: Pool) -> Pool:
 
 
 NOT_YET: dict[type[Struct], tuple[str, ...]] = {
-    Config: ("admin",),
     AccessLog: ("fields", "sample"),
     Listener: ("proxy_protocol", "tls"),
     Pool: ("tls",),

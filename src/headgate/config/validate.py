@@ -58,6 +58,7 @@ class _Checks:
 
     def run(self) -> None:
         self._listeners()
+        self._admin()
         self._pools()
         self._routes()
 
@@ -101,6 +102,33 @@ class _Checks:
     def _own_paths(self, listener: Listener, key: Key) -> None:
         if listener.status_path is not None and listener.status_path == listener.ready_path:
             self._problems.add((*key, "ready_path"), "is the same as status_path")
+
+    # --- the admin API -----------------------------------------------------------------------------------------------
+
+    def _admin(self) -> None:
+        admin = self._config.admin
+        if admin is None or not self._given(("admin",)):
+            return
+        key: Key = ("admin",)
+        if admin.token and len(admin.token) < _SECRET_LENGTH:
+            message = f"too short: {len(admin.token)} characters, at least {_SECRET_LENGTH}"
+            self._problems.add((*key, "token"), message)
+        if re.fullmatch(r"[\x21-\x7e]*", admin.token) is None:
+            self._problems.add((*key, "token"), "cannot stand in a header: printable ASCII without spaces only")
+        if admin.bind is None or self._problems.touches((*key, "bind")):
+            return
+        for listener in self._config.listeners:
+            if admin.bind == listener.bind or admin.bind.overlaps(listener.bind):
+                self._problems.add((*key, "bind"), f"overlaps the listener {quoted(listener.bind.text)}")
+                break
+        if admin.bind.family == "unix":
+            return
+        if not admin.token and not self._problems.touches((*key, "token")):
+            hint = 'such as token = "${HEADGATE_TOKEN}", or use bind = "unix:/run/headgate.sock"'
+            self._problems.add((*key, "token"), f"is missing: {quoted(admin.bind.text)} is on TCP", hint)
+        if not admin.bind.is_loopback and not admin.allow_remote:
+            message = f"{quoted(admin.bind.text)} can be reached by other machines, and the token would go in plain"
+            self._problems.add((*key, "bind"), message, 'use "127.0.0.1:…", or set allow_remote = true')
 
     # --- pools -------------------------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ Made from the shared segment alone, so that whichever process is asked gives the
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -26,11 +26,11 @@ _ROUTABLE = stats.PRESENT | stats.ENABLED | stats.CHECKED | stats.UP
 _STATUS_CLASSES = ("none", "1xx", "2xx", "3xx", "4xx", "5xx")
 
 
-class _Record(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+class Record(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """Python's names here, JSON's in the document."""
 
 
-class BackendStatus(_Record, frozen=True):
+class BackendStatus(Record, frozen=True):
     """One backend of one pool. Counters are since its slot was given to it, over all workers."""
 
     url: str
@@ -68,7 +68,7 @@ class BackendStatus(_Record, frozen=True):
     """Answers by class; "none" = attempts without one."""
 
 
-class LatencyStatus(_Record, frozen=True):
+class LatencyStatus(Record, frozen=True):
     """Durations in seconds, each within 3.2 %; None while there are none."""
 
     count: int
@@ -78,7 +78,7 @@ class LatencyStatus(_Record, frozen=True):
     p99_seconds: float | None
 
 
-class QueueStatus(_Record, frozen=True):
+class QueueStatus(Record, frozen=True):
     """Where requests wait while all backends are full."""
 
     waiting: int
@@ -95,7 +95,7 @@ class QueueStatus(_Record, frozen=True):
     """Requests in flight that adaptive concurrency allows, over all workers; None where it is not in use."""
 
 
-class PoolStatus(_Record, frozen=True):
+class PoolStatus(Record, frozen=True):
     """One pool: its backends summed up, and the latency of its exchanges where its slot is known."""
 
     name: str
@@ -110,7 +110,7 @@ class PoolStatus(_Record, frozen=True):
     queue: QueueStatus | None
 
 
-class TotalStatus(_Record, frozen=True):
+class TotalStatus(Record, frozen=True):
     """The whole process tree, since it started."""
 
     accepted: int
@@ -136,7 +136,7 @@ class TotalStatus(_Record, frozen=True):
     """Exchanges by how they ended (the log words of headgate.errors), those that occurred."""
 
 
-class Status(_Record, frozen=True):
+class Status(Record, frozen=True):
     """The document."""
 
     backends: list[BackendStatus]
@@ -183,7 +183,7 @@ def build(
     pool_slots: where each pool's latency is counted; a pool that is not in it has none in the document. Every pool in
     it is in the document, also one without backends. in_panic: the pools of which the segment does not tell that.
     """
-    rows = [_backend(segment, row) for row in backends]
+    rows = [backend_status(segment, row) for row in backends]
     slots = pool_slots or {}
     by_pool: dict[str, list[BackendStatus]] = {}
     for row in rows:
@@ -192,8 +192,11 @@ def build(
         by_pool.setdefault(name, [])
     return Status(
         backends=rows,
-        pools=[_pool(segment, name, members, slots.get(name), name in in_panic) for name, members in by_pool.items()],
-        totals=_totals(segment),
+        pools=[
+            pool_status(segment, name, members, slots.get(name), panic=name in in_panic)
+            for name, members in by_pool.items()
+        ],
+        totals=total_status(segment),
         workers=segment.used,
         generation=segment.generation,
         version=version,
@@ -212,7 +215,8 @@ def render(
     return msgspec.json.encode(build(segment, backends, version=version, pool_slots=pool_slots, in_panic=in_panic))
 
 
-def _backend(segment: Segment, row: BackendRow) -> BackendStatus:
+def backend_status(segment: Segment, row: BackendRow) -> BackendStatus:
+    """One backend, as the segment shows it now."""
     pool, name, url, slot = row
     flags, weight, reason, since_ms = segment.backend_state(slot)
     from_ms, for_ms = segment.backend_ramp(slot)
@@ -224,7 +228,7 @@ def _backend(segment: Segment, row: BackendRow) -> BackendStatus:
         healthy=routable(flags),
         state=state_of(flags),
         reason=reason,
-        since=_moment(since_ms) if since_ms else None,
+        since=moment(since_ms) if since_ms else None,
         weight=weight,
         part=slow_start.factor(time.monotonic(), from_ms / 1e3, for_ms / 1e3),
         active_connections=counted.active,
@@ -242,7 +246,10 @@ def _backend(segment: Segment, row: BackendRow) -> BackendStatus:
     )
 
 
-def _pool(segment: Segment, name: str, members: list[BackendStatus], slot: int | None, panic: bool) -> PoolStatus:
+def pool_status(
+    segment: Segment, name: str, members: Sequence[BackendStatus], slot: int | None, *, panic: bool = False
+) -> PoolStatus:
+    """One pool; `slot` is where its latency is counted."""
     return PoolStatus(
         name=name,
         backends=len(members),
@@ -283,7 +290,8 @@ def _latency(latency: Latency) -> LatencyStatus:
     )
 
 
-def _totals(segment: Segment) -> TotalStatus:
+def total_status(segment: Segment) -> TotalStatus:
+    """All workers together."""
     total = segment.totals()
     return TotalStatus(
         accepted=total["accepted"],
@@ -307,5 +315,6 @@ def _totals(segment: Segment) -> TotalStatus:
     )
 
 
-def _moment(ms: int) -> str:
+def moment(ms: int) -> str:
+    """Milliseconds since 1970 as RFC 3339, UTC."""
     return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

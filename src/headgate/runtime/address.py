@@ -68,6 +68,15 @@ def unpack_address(packed: bytes) -> tuple[int, Any]:
     raise ValueError(f"unknown address family {family}")
 
 
+def format_address(packed: bytes) -> str:
+    """For people: "127.0.0.1:9001", "[::1]:9001" or the path of a unix socket."""
+    family, address = unpack_address(packed)
+    if family == socket.AF_UNIX:
+        return address.decode(errors="backslashreplace") if isinstance(address, bytes) else str(address)
+    host, port = address[:2]
+    return f"[{host}]:{port}" if family == socket.AF_INET6 else f"{host}:{port}"
+
+
 def literal_address(host: str, port: int) -> bytes | None:
     """The packed address of a numeric host (brackets allowed); None for a name. Never asks a resolver."""
     if host.startswith("[") and host.endswith("]"):

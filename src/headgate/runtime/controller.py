@@ -163,6 +163,15 @@ class Controller:
         """The last changes of state, oldest first."""
         return list(self._fleet.states.events)
 
+    def note(self, what: str, reason: str, pool: str = "", *, quiet: bool = False) -> None:
+        """Add something to the events that is about no single backend. quiet: the log has it from elsewhere."""
+        self._fleet.states.note(what, reason, pool, quiet=quiet)
+
+    @property
+    def pool_slots(self) -> dict[str, int]:
+        """Pool name -> its slot in the segment, for its latencies."""
+        return self._fleet.pool_slots
+
     @property
     def in_panic(self) -> Collection[str]:
         """The pools in which ejected backends are used, since too few others are left."""
@@ -307,6 +316,12 @@ class Controller:
         config = edits.with_strategy(self._config, pool, strategy)
         chosen = config.pools[pool].strategy
         self._change(config, overrides.with_strategy(self._changes, self._file, pool, chosen))
+
+    def set_listener(self, bind: str, *, closed: bool) -> None:
+        """Close a listener of the file, or have it again. (Its socket is the supervisor's.)"""
+        changes = overrides.with_listener(self._changes, bind, closed=closed)
+        config = overrides.effective(self._file, changes).config
+        self._change(msgspec.structs.replace(self._config, listeners=config.listeners), changes)
 
     def set_workers(self, workers: int) -> None:
         """Remember that so many workers are wanted, whatever the file says. (Starting them is the supervisor's.)"""

@@ -10,7 +10,8 @@ file said. In detail:
 - a backend added at run time stays until the file has a backend of that name or address: then the file describes it;
 - a backend removed at run time stays away until the file gives that name another address, or no longer has it;
 - draining and disabled are not the file's business: they stay as long as the backend does (same name, same address);
-- a pool that is gone from the file takes all of this with it.
+- a pool that is gone from the file takes all of this with it;
+- a listener that was drained stays closed until it is opened again, or the file has it no longer.
 
 `effective` says in words what it kept and what it dropped; `headgate plan` shows that.
 """
@@ -78,6 +79,8 @@ class Changes(msgspec.Struct, frozen=True, omit_defaults=True):
 
     pools: dict[str, PoolChanges] = {}
     workers: WorkersChange | None = None
+    closed: tuple[str, ...] = ()
+    """Listeners that were drained, by their addresses as the file has them."""
 
     def __bool__(self) -> bool:
         return self != Changes()
@@ -111,6 +114,11 @@ def effective(file: Config, changes: Changes) -> Effective:
         if rest:
             left[name] = rest
     config = msgspec.structs.replace(file, pools=pools)
+    closed = tuple(listener.bind.text for listener in file.listeners if listener.bind.text in changes.closed)
+    if closed:
+        notes += [Change("kept", f"listener {bind}", "stays closed (drained at run time)") for bind in closed]
+        listeners = tuple(listener for listener in file.listeners if listener.bind.text not in closed)
+        config = msgspec.structs.replace(config, listeners=listeners)
     workers = changes.workers
     if workers is not None:
         if workers.file != file.workers:
@@ -122,7 +130,7 @@ def effective(file: Config, changes: Changes) -> Effective:
                 Change("kept", "workers", f"{workers.workers} (set at run time) stays; the file says {file.workers}")
             )
             config = msgspec.structs.replace(config, workers=workers.workers)
-    return Effective(config, Changes(left, workers), tuple(notes))
+    return Effective(config, Changes(left, workers, closed), tuple(notes))
 
 
 class _Merge:
@@ -300,6 +308,12 @@ def with_workers(changes: Changes, file: Config, workers: int) -> Changes:
     """The number of workers was set at run time."""
     change = None if file.workers == workers else WorkersChange(workers, file.workers)
     return msgspec.structs.replace(changes, workers=change)
+
+
+def with_listener(changes: Changes, bind: str, *, closed: bool) -> Changes:
+    """A listener was drained at run time, or opened again."""
+    others = tuple(other for other in changes.closed if other != bind)
+    return msgspec.structs.replace(changes, closed=(*others, bind) if closed else others)
 
 
 def _in_file(file: Config, pool: str, name: str) -> Backend | None:

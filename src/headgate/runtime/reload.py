@@ -92,6 +92,49 @@ class Reloader:
             discard(tried)
             return ReloadResult(True, plan=self._plan(read))
 
+    async def drain_listener(self, bind: str) -> None:
+        """Close a listener until `open_listener`; its connections live on. Raises ValueError for an unknown one."""
+        async with self._one_at_a_time:
+            text = self._named(bind)
+            self._controller.set_listener(text, closed=True)
+            self._listening.commit(self._controller.config.listeners, {})
+            self._controller.note("listener drained", bind)
+
+    async def open_listener(self, bind: str) -> None:
+        """Let clients in again. Raises ValueError, for an address that somebody else has taken as well."""
+        async with self._one_at_a_time:
+            text = self._named(bind)
+            wanted = [listener for listener in self._controller.file.listeners if listener.bind.text == text]
+            try:
+                fresh = self._listening.prepare(wanted)
+            except CannotBind as error:
+                raise ValueError(str(error)) from None
+            if not fresh:
+                return
+            names = list(fresh)
+            self._controller.set_listener(text, closed=False)
+            self._listening.commit(self._controller.config.listeners, fresh)
+            # Not before the workers have it in their configuration: they ignore what they do not know.
+            await self._controller.applied(START_TIMEOUT_S)
+            try:
+                self._listening.listen(names)
+            except CannotBind as error:
+                self._controller.set_listener(text, closed=True)
+                self._listening.commit(self._controller.config.listeners, {})
+                raise ValueError(str(error)) from None
+            for link in self._crew.links:
+                self._listening.hand_out(link, names)
+            self._controller.note("listener opened", bind)
+
+    def _named(self, bind: str) -> str:
+        """A listener's address as configured, from that or from the one really bound."""
+        for listener in self._controller.file.listeners:
+            text = listener.bind.text
+            bound = self._listening.bound.get(text)
+            if bind == text or (bound is not None and bind == bound.bind.text):
+                return text
+        raise ValueError(f"there is no listener {bind!r}")
+
     def look_after(self) -> None:
         """To be called twice a second: takes back a reload that did harm, if the configuration asks for it."""
         settings = self._controller.config.supervisor.rollback

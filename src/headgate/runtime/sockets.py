@@ -72,11 +72,14 @@ def bind_all(binds: Iterable[Bind], holder: Callable[[Bind], str] = lambda bind:
     return bound
 
 
-def bind_one(bind: Bind, holder: Callable[[Bind], str] = lambda bind: "") -> BoundSocket:
-    """Bind one address: non-blocking, close-on-exec, not listening. Raises CannotBind."""
+def bind_one(bind: Bind, holder: Callable[[Bind], str] = lambda bind: "", *, mode: int = UNIX_MODE) -> BoundSocket:
+    """Bind one address: non-blocking, close-on-exec, not listening. Raises CannotBind.
+
+    mode: of a unix socket's file.
+    """
     try:
         if bind.family == "unix":
-            return _bind_unix(bind)
+            return _bind_unix(bind, mode)
         return _bind_tcp(bind)
     except OSError as error:
         raise CannotBind(f"cannot bind {bind.text}: {_why(error, bind, holder)}") from error
@@ -120,11 +123,11 @@ def _tcp_socket(family: int) -> socket.socket:
     return sock
 
 
-def _bind_unix(bind: Bind) -> BoundSocket:
+def _bind_unix(bind: Bind, mode: int) -> BoundSocket:
     _remove_stale(bind.path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     # The file must not be open to everybody even for the moment before chmod; nothing else runs in this thread.
-    before = os.umask(0o777 & ~UNIX_MODE)
+    before = os.umask(0o777 & ~mode)
     try:
         sock.bind(bind.path)
     except OSError:

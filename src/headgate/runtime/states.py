@@ -6,6 +6,7 @@ them, and the reason names the one an operator should look at first.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
 from collections import deque
@@ -24,9 +25,12 @@ EVENTS = 1000
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A change of state. time: seconds since 1970. backend: "" for a pool as a whole. what: "up", "down", "ejected",
-    "half-open", "readmitted"..."""
+    """A change of state. time: seconds since 1970. what: "up", "down", "ejected", "half-open", "readmitted"...
 
+    number: counts them from 1, in this run. pool, backend: "" where it is about neither.
+    """
+
+    number: int
     time: float
     pool: str
     backend: str
@@ -107,6 +111,22 @@ class BackendRecord:
             return self.health_reason
         return self.breaker_reason
 
+    @property
+    def reasons(self) -> list[str]:
+        """Everything that keeps it from new sessions, the first to look at first; empty when nothing does."""
+        found = []
+        if not self.enabled:
+            found.append("disabled")
+        if self.draining:
+            found.append("drained: the deadline has passed" if self.drained else "draining")
+        if not self.checked or not self.up:
+            found.append(f"{'down' if self.checked else 'not checked'}: {self.health_reason}")
+        if self.breaker is not Breaker.CLOSED:
+            found.append(f"{self.breaker.name.lower().replace('_', '-')}: {self.breaker_reason}")
+        if self.config.weight == 0:
+            found.append("weight 0")
+        return found
+
 
 class States:
     """Writes records into the segment, and remembers and logs what changed.
@@ -126,6 +146,7 @@ class States:
         self._wall = wall
         self._announced = False
         self._closed = False
+        self._numbers = itertools.count(1)
         self.events: deque[Event] = deque(maxlen=EVENTS)
         """The last changes, oldest first."""
 
@@ -172,13 +193,22 @@ class States:
 
         quiet: a matter of course, for the debug level.
         """
-        self.events.append(Event(self._wall(), record.pool, record.config.name, what, reason))
+        self._remember(record.pool, record.config.name, what, reason)
         level = logging.DEBUG if quiet else logging.WARNING if what in ("down", "ejected", "failing") else logging.INFO
         log.log(level, "backend %s %s%s", record.name, what, f": {reason}" if reason else "")
 
+    def note(self, what: str, reason: str, pool: str = "", *, quiet: bool = False) -> None:
+        """Remember an event that is not about one backend, and log it: `reloaded: pool web: …`."""
+        self._remember(pool, "", what, reason)
+        where = f"pool {pool}: " if pool else ""
+        log.log(logging.DEBUG if quiet else logging.INFO, "%s%s%s", where, what, f": {reason}" if reason else "")
+
+    def _remember(self, pool: str, backend: str, what: str, reason: str) -> None:
+        self.events.append(Event(next(self._numbers), self._wall(), pool, backend, what, reason))
+
     def pool_happened(self, pool: str, what: str, reason: str) -> None:
-        """The same for a pool as a whole; the event names no backend."""
-        self.events.append(Event(self._wall(), pool, "", what, reason))
+        """The same for a pool as a whole, with its own level."""
+        self._remember(pool, "", what, reason)
         log.log(logging.WARNING if what == "panic" else logging.INFO, "pool %s: %s: %s", pool, what, reason)
 
     def _announce(self) -> None:

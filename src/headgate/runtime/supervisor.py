@@ -20,6 +20,8 @@ from typing import Any, Literal
 import msgspec
 
 from headgate import __version__
+from headgate.admin.host import ListenerState
+from headgate.admin.state_file import StateFileError
 from headgate.config.addresses import Bind
 from headgate.config.load import load
 from headgate.config.schema import Config
@@ -33,9 +35,10 @@ from headgate.runtime.holder import describe_holder
 from headgate.runtime.listening import Listening
 from headgate.runtime.messages import Leave, ReopenLogs, Stop
 from headgate.runtime.notify import Notifier, listen_descriptors
-from headgate.runtime.overrides import NONE
+from headgate.runtime.overrides import NONE, effective
 from headgate.runtime.reload import Reloader, ReloadResult
-from headgate.runtime.sockets import CannotBind
+from headgate.runtime.sockets import BoundSocket, CannotBind
+from headgate.runtime.steering import Steering, admin_socket, check_admin, load_changes
 from headgate.runtime.summary import summary
 from headgate.runtime.upgrade import CannotUpgrade, HandedListener, HandedWorker, Handover, OldWorker
 from headgate.runtime.watch import FileWatch
@@ -94,6 +97,9 @@ class Supervisor:
         self._listening = Listening(holder, [] if given or trial else listen_descriptors())
         self._old: list[OldWorker] = []
         self._same_segment = False
+        self._changes = NONE
+        self._admin_socket: BoundSocket | None = None
+        self._steering: Steering | None = None
         self._timers: list[asyncio.TimerHandle] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._serving = False
@@ -103,6 +109,37 @@ class Supervisor:
         self._at_once = False
         self._failure: tuple[int, str] | None = None
         self._changed = asyncio.Event()
+
+    @property
+    def ready(self) -> bool:
+        """Clients are let in, and may go on coming."""
+        return self._serving and not self._stopping
+
+    @property
+    def listener_states(self) -> list[ListenerState]:
+        """Every listener of the file: its real address, and whether it accepts."""
+        found = []
+        for listener in self._controller.file.listeners:
+            bound = self._listening.bound.get(listener.bind.text)
+            state: Literal["open", "draining", "closed"] = "open" if self.ready else "closed"
+            if bound is None and self.ready:
+                state = "draining"
+            found.append(ListenerState(bound.bind.text if bound is not None else listener.bind.text, state))
+        return found
+
+    async def drain_listener(self, bind: str) -> None:
+        """Accept no more there; open connections go on. Raises ValueError."""
+        self._only_while_serving()
+        await self._reloader.drain_listener(bind)
+
+    async def open_listener(self, bind: str) -> None:
+        """Accept again. Raises ValueError."""
+        self._only_while_serving()
+        await self._reloader.open_listener(bind)
+
+    def _only_while_serving(self) -> None:
+        if not self._serving or self._stopping or self._upgrading:
+            raise ValueError("not now: it is starting, being upgraded or stopping")
 
     @property
     def stopping(self) -> bool:
@@ -121,8 +158,11 @@ class Supervisor:
             for change in result.plan:
                 log.info("reload: %s", change)
             log.info("reload: new configuration in force%s", "" if result.plan else ", nothing differs")
+            differs = sum(change.kind in ("added", "removed", "changed") for change in result.plan)
+            self._controller.note("reloaded", f"{differs} differences", quiet=True)
         else:
             log.error("reload: the new configuration is refused; the old one stays")
+            self._controller.note("reload refused", "; ".join(result.problems)[:1000], quiet=True)
         if not self._stopping:
             self._notifier.ready(self._state())
         return result
@@ -135,18 +175,27 @@ class Supervisor:
 
     async def run(self) -> int:
         """Start, serve until told to stop, drain. Returns the exit code; says why on the log."""
+        try:
+            self._changes = self._given.changes if self._given else load_changes(self._config)
+        except StateFileError as error:
+            log.error("cannot start: %s", error)
+            return EXIT_CONFIG
         if self._given is not None and not self._trial:
             for handed in self._given.listeners:
                 self._listening.adopt(handed.text, upgrade.bound_socket(handed))
         try:
             if not self._trial:
-                fresh = self._listening.prepare(self._config.listeners)
+                listeners = effective(self._config, self._changes).config.listeners
+                fresh = self._listening.prepare(listeners)
                 self._fresh = list(fresh)
-                self._listening.commit(self._config.listeners, fresh)
+                self._listening.commit(listeners, fresh)
                 self._listening.no_more_given()
+                inherited = self._given.descriptors.get("admin") if self._given is not None else None
+                self._admin_socket = admin_socket(self._config.admin, inherited)
         except CannotBind as error:
             for line in str(error).splitlines():
                 log.error("%s", line)
+            self._listening.close()
             return EXIT_COULD_NOT_START
         handlers = signals.Signals(
             self._loop,
@@ -167,6 +216,10 @@ class Supervisor:
             return await self._serve()
         finally:
             handlers.close()
+            if self._steering is not None:
+                await self._steering.close()
+            elif self._admin_socket is not None:
+                self._admin_socket.close()
             for timer in self._timers:
                 timer.cancel()
             for task in self._tasks:
@@ -186,7 +239,7 @@ class Supervisor:
             self._config,
             self._segment,
             loop=self._loop,
-            changes=given.changes if given else NONE,
+            changes=self._changes,
             knowledge=given.knowledge if given else None,
             same_segment=self._same_segment,
         )
@@ -205,7 +258,7 @@ class Supervisor:
             self._listening,
             loop=self._loop,
             read=self._read if self._config_path is not None else None,
-            in_force=self._changed.set,
+            in_force=self._new_configuration,
         )
         if given is not None and not self._trial:
             self._old = [OldWorker(self._loop, worker, self._old_gone) for worker in given.workers]
@@ -243,6 +296,11 @@ class Supervisor:
 
     async def _serve(self) -> int:
         config = self._controller.config
+        if not self._trial:
+            self._steering = Steering(
+                self, self._controller, self._config.admin, config_path=self._config_path, loop=self._loop
+            )
+            await self._steering.start(self._admin_socket)
         try:
             self._crew.resize(1 if self._trial else worker_count(config), config.supervisor.retire)
         except ValueError as error:
@@ -354,7 +412,14 @@ class Supervisor:
 
     def _read(self) -> Config:
         assert self._config_path is not None
-        return self._with_workers(load(self._config_path))
+        config = self._with_workers(load(self._config_path))
+        check_admin(self._config.admin, config.admin)
+        return config
+
+    def _new_configuration(self) -> None:
+        if self._steering is not None and self._controller.file.admin is not None:
+            self._steering.configure(self._controller.file.admin)
+        self._changed.set()
 
     def _with_workers(self, config: Config) -> Config:
         return config if self._workers is None else msgspec.structs.replace(config, workers=self._workers)
@@ -444,7 +509,8 @@ class Supervisor:
             ],
             workers=[*workers, *(old.handed for old in self._old)],
             segment=self._segment.fd,
-            descriptors={f"{_WAKE}{number:04d}": fd for number, fd in enumerate(self._segment.wakes)},
+            descriptors={f"{_WAKE}{number:04d}": fd for number, fd in enumerate(self._segment.wakes)}
+            | ({} if self._admin_socket is None else {"admin": self._admin_socket.sock.fileno()}),
         )
 
     # Ending

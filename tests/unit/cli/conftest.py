@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from types import ModuleType
+from typing import Literal
 
+import msgspec
 import pytest
 
 from headgate.config.schema import Config
@@ -30,8 +32,12 @@ class Served:
         *,
         app_dir: str | None = None,
         config_path: str | None = None,
+        workers: int | Literal["auto"] | None = None,
+        watch: bool = False,
         on_ready: Callable[[], None] | None = None,
     ) -> int:
+        if workers is not None:
+            config = msgspec.structs.replace(config, workers=workers)
         self.calls.append((config, app_dir, config_path))
         if on_ready is not None:
             on_ready()

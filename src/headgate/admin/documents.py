@@ -1,0 +1,233 @@
+"""What the admin API sends and takes, as types: the OpenAPI document is made of them.
+
+Names in JSON are those of the status page ("activeConnections"). Times are RFC 3339 in UTC, durations are seconds.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from headgate.admin.endpoint import Body
+from headgate.observe.status import BackendStatus, PoolStatus, Record, TotalStatus
+
+Level = Literal["debug", "info", "warning", "error"]
+Weight = Annotated[int, Meta(ge=0, le=256)]
+
+
+class Backend(BackendStatus, frozen=True, kw_only=True):
+    """A backend, with everything there is to say of its state."""
+
+    reasons: list[str]
+    """All reasons for its state, the first to look at first; empty when it simply works."""
+    addresses: list[str]
+    """Where its name leads now."""
+    changed: list[str]
+    """What was changed while running and is not in the file: "added", "weight", "draining", "disabled"."""
+
+
+class Pool(PoolStatus, frozen=True, kw_only=True):
+    """A pool."""
+
+    strategy: str
+    strategy_options: dict[str, Any]
+    changed: list[str]
+    """What was changed while running and is not in the file: "strategy", "backends"."""
+
+
+class Worker(Record, frozen=True, kw_only=True):
+    """A process that carries traffic."""
+
+    worker: int
+    pid: int
+    generation: int
+    """The last configuration it runs."""
+    connections: int
+    """Open client connections."""
+    in_flight: int
+    """Requests."""
+    tunnels: int
+    accepted: int
+    refused_connections: int
+    requests: int
+    problem: str
+    """Why it does not run the last configuration; empty when it does, or is about to."""
+
+
+class Listener(Record, frozen=True, kw_only=True):
+    """An address where clients are accepted."""
+
+    bind: str
+    state: Literal["open", "draining", "closed"]
+
+
+class Status(Record, frozen=True, kw_only=True):
+    """Everything at a glance."""
+
+    version: str
+    pid: int
+    started: str
+    ready: bool
+    config_file: str
+    generation: int
+    listeners: list[Listener]
+    workers: list[Worker]
+    pools: list[Pool]
+    backends: list[Backend]
+    totals: TotalStatus
+
+
+class BackendConnections(Record, frozen=True, kw_only=True):
+    """A backend's share of the connections."""
+
+    pool: str
+    backend: str
+    active: int
+    """Attempts in flight."""
+    idle: int
+    """Kept connections that wait for a request."""
+
+
+class Connections(Record, frozen=True, kw_only=True):
+    """Who is connected, in numbers. (Clients are counted by worker, not by listener.)"""
+
+    clients: int
+    in_flight: int
+    tunnels: int
+    listeners: list[Listener]
+    workers: list[Worker]
+    backends: list[BackendConnections]
+    """Those that have any."""
+
+
+class Event(Record, frozen=True, kw_only=True):
+    """Something that happened."""
+
+    number: int
+    """Counts them from 1, in this run."""
+    time: str
+    pool: str
+    """Empty where it is about none."""
+    backend: str
+    what: str
+    """ "up", "down", "ejected", "half-open", "readmitted", "draining", "reloaded"..."""
+    reason: str
+
+
+class Events(Record, frozen=True, kw_only=True):
+    """Oldest first."""
+
+    events: list[Event]
+    last: int
+    """The number of the newest event there is; ask for what comes `after` it."""
+
+
+class EventsQuery(Body, frozen=True):
+    """Which events."""
+
+    after: Annotated[int, Meta(ge=0, le=2**62)] = 0
+    """Only those with a higher number."""
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 1000
+    """At most so many, the newest."""
+
+
+class Metrics(Record, frozen=True, kw_only=True):
+    """All counters. They grow from the start of the process tree on."""
+
+    totals: TotalStatus
+    workers: list[Worker]
+    pools: list[Pool]
+    backends: list[Backend]
+
+
+class Change(Record, frozen=True, kw_only=True):
+    """One difference between what runs and what would, in words."""
+
+    kind: Literal["added", "removed", "changed", "kept", "dropped"]
+    """ "kept" and "dropped" are about changes made while running that the file does not have, or contradicts."""
+    where: str
+    text: str
+
+
+class Plan(Record, frozen=True, kw_only=True):
+    """What a reload changes, or has changed."""
+
+    changes: list[Change]
+
+
+class PlanRequest(Body, frozen=True):
+    """A configuration to compare with."""
+
+    config: dict[str, Any] | None = None
+    """With the keys of a configuration file. Not given: the file that the balancer was started with, read anew."""
+
+
+class Done(Record, frozen=True, kw_only=True):
+    """A change has been made."""
+
+    applied: bool
+    """Every worker runs it. (A worker that is busy or being replaced gets it when it can.)"""
+    saved: bool
+    """It is in the state file; false where none is configured, too."""
+    warning: str
+    """What could not be done; empty when all is well."""
+
+
+class BackendDone(Done, frozen=True, kw_only=True):
+    """A backend has been changed."""
+
+    backend: Backend
+
+
+class NewBackend(Body, frozen=True):
+    """A backend to add."""
+
+    url: str
+    weight: Weight = 1
+    name: str | None = None
+    """Not given: its url."""
+
+
+class Drain(Body, frozen=True):
+    """How a backend is drained."""
+
+    deadline: Annotated[float, Meta(gt=0, le=2592000)] | None = None
+    """After so many seconds bound sessions go elsewhere, too, and what is in flight is cut off. Not given: never."""
+
+
+class NewWeight(Body, frozen=True):
+    """0: sessions bound to it only, nothing new."""
+
+    weight: Weight
+
+
+class NewStrategy(Body, frozen=True):
+    """A strategy."""
+
+    name: str
+    options: dict[str, Any] = msgspec.field(default_factory=dict)
+
+
+class LogLevel(Record, frozen=True, kw_only=True):
+    """How much the balancer says of itself."""
+
+    level: Level
+
+
+class NewLogLevel(Body, frozen=True):
+    """How much the balancer shall say of itself, until it ends."""
+
+    level: Level
+
+
+class ConfigDocument(Record, frozen=True, kw_only=True):
+    """Configurations, with the keys of a configuration file. Secrets are shown as "***"."""
+
+    effective: dict[str, Any]
+    """What runs."""
+    file: dict[str, Any]
+    """What the file says, without changes made while running."""
+    changes: list[Change]
+    """Those, in words."""
