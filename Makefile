@@ -65,6 +65,7 @@ simulate: venv ## Compare all strategies in the simulated scenario: 40 minutes o
 
 bench-order: venv ## Does the simulated order of the strategies hold for real processes, nginx and HAProxy? 10 minutes
 	@$(BIN)/python -m bench.order $(ARGS)
+
 bench-scale: venv ## 4,000 routes and 5,000 backends: load, check, reload, and what a request costs
 	@$(BIN)/python -m bench.scale $(ARGS)
 
