@@ -16,7 +16,7 @@ ENGINE := $(wildcard src/headgate/engine/*.pyx src/headgate/engine/*.pxd src/hea
 # Arguments for pytest and for the benchmark: make test ARGS='-k sticky', make bench ARGS='--quick --case small'.
 ARGS   ?=
 
-.PHONY: help venv run test lint types build bench bench-check fuzz sanitize clean
+.PHONY: help venv run test lint types build bench bench-check bench-order simulate fuzz faults-long soak soak-ops sanitize clean
 
 help: ## Show this list
 	@echo 'make <target>, where <target> is one of:'
@@ -27,8 +27,18 @@ venv: $(STAMPS)/ready ## Make .venv with Headgate and its development tools in i
 run: venv ## Build, start three example backends, and balance over them
 	@$(BIN)/headgate demo $(ARGS)
 
+# Most tests wait most of their time, so four share two cores well. Those in ALONE load the machine themselves, run their
+# own parts side by side, and compare latencies.
+JOBS  ?= 4
+ALONE := $(wildcard tests/faults tests/ops)
+
 test: lint types ## Build, check style and types, run every test
+ifeq ($(strip $(ARGS)),)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ALONE:%=--ignore=%)
+	@$(if $(ALONE),$(BIN)/python -m pytest $(ALONE))
+else
 	@$(BIN)/python -m pytest $(ARGS)
+endif
 
 lint: venv ## Check style and formatting (ruff)
 	@$(BIN)/ruff check .
@@ -50,6 +60,12 @@ bench: venv ## Compare CPU per request with nginx and HAProxy
 bench-check: venv ## Count instructions per request: not 5 % more than before this change (needs valgrind)
 	@$(BIN)/python -m bench.check $(ARGS)
 
+simulate: venv ## Compare all strategies in the simulated scenario: 40 minutes of processor time, on all cores
+	@$(BIN)/headgate simulate --out bench/results/simulation $(ARGS)
+
+bench-order: venv ## Does the simulated order of the strategies hold for real processes, nginx and HAProxy? 10 minutes
+	@$(BIN)/python -m bench.order $(ARGS)
+
 sanitize: venv ## Build the engine with AddressSanitizer and UBSan, and run tests with it
 	@tools/sanitize.sh $(BIN)/python $(ARGS)
 
@@ -58,6 +74,18 @@ FUZZ ?= 50
 
 fuzz: venv ## Fuzz the codec and the running engine, FUZZ=50 times as long as `make test` does
 	@HEADGATE_FUZZ=$(FUZZ) $(BIN)/python -m pytest tests/protocol/test_differential.py tests/fuzz $(ARGS)
+
+faults-long: venv ## The fault matrix with faults as long as they are in practice
+	@HEADGATE_FAULTS=long $(BIN)/python -m pytest tests/faults/test_matrix.py $(ARGS)
+
+# Seconds; ten minutes.
+SOAK ?= 600
+
+soak: venv ## Mixed load with random faults for SOAK=600 seconds: no wrong byte, no growth, counters that add up
+	@$(BIN)/python -m tests.faults.soak --seconds $(SOAK) $(ARGS)
+
+soak-ops: venv ## Full load for a minute while workers die, configurations change and versions too
+	@$(BIN)/python -m tests.ops.soak 60
 
 clean: ## Remove everything that was built, .venv too
 	@rm -rf $(VENV) build dist bench/results .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage src/*.egg-info

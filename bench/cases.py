@@ -32,6 +32,7 @@ class Case:
     upload_bytes: int = 0
     backends: int = 3
     access_log: bool = False
+    strategy: str = "round_robin"  # Headgate's name for it; "least_connections" is known to all
     floor: bool = False  # can the bare relay of floor.pyx carry it?
 
 

@@ -28,6 +28,11 @@ _TEMPLATES = Path(__file__).parent / "templates"
 _USER = "user root;" if os.geteuid() == 0 else ""
 
 
+# What the others call what Headgate calls so.
+_NGINX_BALANCE = {"round_robin": "", "least_connections": "least_conn;"}
+_HAPROXY_BALANCE = {"round_robin": "roundrobin", "least_connections": "leastconn"}
+
+
 def _fill(template: str, target: Path, **values: object) -> Path:
     target.write_text(Template((_TEMPLATES / template).read_text()).substitute(values))
     return target
@@ -107,6 +112,7 @@ def _nginx(processes: Processes, directory: Path, case: Case, addresses: list[st
         user=_USER,
         port=port.number,
         access_log=log,
+        balance=_NGINX_BALANCE[case.strategy],
         servers=servers,
         idle=max(64, len(addresses)),
     )
@@ -121,6 +127,7 @@ def _haproxy(processes: Processes, directory: Path, case: Case, addresses: list[
         "haproxy.cfg",
         directory / "haproxy.cfg",
         port=port.number,
+        balance=_HAPROXY_BALANCE[case.strategy],
         servers=servers,
         # HAProxy writes no files; its lines go to standard output, and that to a file.
         log_target="log stdout format raw local0" if case.access_log else "",
@@ -138,7 +145,13 @@ def _headgate(processes: Processes, directory: Path, case: Case, addresses: list
         "access_log": log,
         "listeners": [{"bind": port.bind}],
         # No active checks: the others make none in this set-up.
-        "pools": {"web": {"backends": [f"http://{address}" for address in addresses], "health": {"type": "none"}}},
+        "pools": {
+            "web": {
+                "backends": [f"http://{address}" for address in addresses],
+                "strategy": case.strategy,
+                "health": {"type": "none"},
+            }
+        },
     }
     path = directory / "headgate.json"
     path.write_text(json.dumps(config))

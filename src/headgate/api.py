@@ -41,7 +41,7 @@ class BackendView:
     url: str
     weight: int
     state: document.State
-    """ "up", "down", "unchecked", "disabled", "draining", "ejected" or "half_open"."""
+    """ "up", "down", "unchecked", "disabled", "draining", "drained", "ejected" or "half_open"."""
     reason: str
     """Why it is in this state, for people."""
     healthy: bool
@@ -90,9 +90,9 @@ class PoolView:
             raise KeyError(str(error)) from None
         return next(view for view in self.backends if view.name == name)
 
-    def add(self, url: str, *, weight: int = 1, name: str | None = None) -> BackendView:
+    def add(self, url: str, *, weight: int = 1, name: str | None = None, priority: int = 0) -> BackendView:
         """One backend more. It gets requests as soon as its first check has passed."""
-        record = self._run.controller.add_backend(self.name, url, weight, name)
+        record = self._run.controller.add_backend(self.name, url, weight, name, priority=priority)
         self._run.settle()
         return self[record.config.name]
 
@@ -101,9 +101,12 @@ class PoolView:
         self._run.controller.remove_backend(self.name, backend)
         self._run.settle()
 
-    def drain(self, backend: str) -> None:
-        """No new sessions; clients bound to it by a cookie stay. `enable` ends it."""
-        self._run.controller.drain_backend(self.name, backend)
+    def drain(self, backend: str, deadline_s: float | None = None) -> None:
+        """No new sessions; clients bound to it by a cookie stay. `enable` ends it.
+
+        deadline_s: after so many seconds they go elsewhere, too, and all connections to it are closed. None: never.
+        """
+        self._run.controller.drain_backend(self.name, backend, deadline_s)
         self._run.settle()
 
     def disable(self, backend: str) -> None:
@@ -361,7 +364,11 @@ class LoadBalancer:
         ]
         slots = run.controller.snapshot().pool_slots
         return document.build(
-            run.segment, rows, version=__version__, pool_slots={name: slots[name] for name in self.config.pools}
+            run.segment,
+            rows,
+            version=__version__,
+            pool_slots={name: slots[name] for name in self.config.pools},
+            in_panic=run.controller.in_panic,
         )
 
     def __repr__(self) -> str:

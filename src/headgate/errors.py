@@ -45,6 +45,37 @@ class Kind(IntEnum):
     OVERLOADED = 29
     QUEUE_TIMEOUT = 30
     SLOW_CLIENT = 31
+    HEDGE_LOST = 32
+
+    @property
+    def meaning(self) -> Meaning:
+        """Its row of the table."""
+        return MEANING[self]
+
+    @property
+    def source(self) -> Source:
+        """Who caused it."""
+        return MEANING[self].source
+
+    @property
+    def status(self) -> int:
+        """What the client is answered while nothing was sent yet."""
+        return MEANING[self].status
+
+    @property
+    def retryable(self) -> Retry:
+        """May the request go to another backend?"""
+        return MEANING[self].retry
+
+    @property
+    def verdict(self) -> Verdict:
+        """What it says about the backend's health."""
+        return MEANING[self].verdict
+
+    @property
+    def word(self) -> str:
+        """How the access log calls it; the value of the metrics' `outcome` label, too."""
+        return MEANING[self].word
 
 
 class Source(Enum):
@@ -123,4 +154,43 @@ MEANING: dict[Kind, Meaning] = {
     Kind.OVERLOADED: Meaning(_IN, 503, _NEVER, Verdict.NONE, "overloaded"),
     Kind.QUEUE_TIMEOUT: Meaning(_IN, 503, _NEVER, Verdict.NONE, "queue_timeout"),
     Kind.SLOW_CLIENT: Meaning(_CL, 499, _NEVER, Verdict.NONE, "slow_client"),
+    # An attempt that was cancelled because another of the same request answered first; no exchange ends so.
+    Kind.HEDGE_LOST: Meaning(_IN, 499, _NEVER, Verdict.NONE, "hedge_lost"),
 }
+
+TEXT: dict[Kind, str] = {
+    Kind.OK: "The answer was passed on whole.",
+    Kind.CONNECT_REFUSED: "The backend refused the connection: nothing listens there.",
+    Kind.CONNECT_TIMEOUT: "The backend did not accept a connection within `timeouts.connect`.",
+    Kind.CONNECT_FAILED: "No connection for another reason: no route, no address, a socket that is not there.",
+    Kind.RESET: "The backend ended the connection before it answered.",
+    Kind.FIRST_BYTE_TIMEOUT: "The backend did not begin to answer within `timeouts.first_byte`.",
+    Kind.BAD_HEAD: "What came back is no head of an HTTP answer, or one that is too large.",
+    Kind.BAD_STATUS: "The backend answered a status of `retry.on`, and another backend was tried instead.",
+    Kind.SERVER_ERROR: "The backend answered 500 or above, and that was passed on.",
+    Kind.TRUNCATED: "The backend ended the connection in the middle of a body; the client sees it cut short.",
+    Kind.BODY_TIMEOUT: "The backend fell silent in the middle of a body, for `timeouts.body_idle`.",
+    Kind.BAD_BODY: "The body's framing is broken; the client sees it cut short.",
+    Kind.STALE: "A kept connection was closed just as it was used again; sent once more on a fresh one.",
+    Kind.CLIENT_GONE: "The client left before it had its answer.",
+    Kind.CLIENT_TIMEOUT: "The client did not finish its request in time.",
+    Kind.NO_BACKEND: "No backend of the pool is routable.",
+    Kind.LOCAL_RESOURCE: "The balancer itself was out of descriptors, ports or memory.",
+    Kind.BAD_REQUEST: "The request is not strict HTTP/1.1.",
+    Kind.BODY_TOO_LARGE: "The request's body is larger than `limits.body`.",
+    Kind.URI_TOO_LONG: "The request line is longer than `limits.request_line`.",
+    Kind.HEAD_TOO_LARGE: "The request's head is larger than `limits.head`, or has too many fields.",
+    Kind.NOT_IMPLEMENTED: "The request wants a transfer coding that the balancer does not know.",
+    Kind.VERSION_NOT_SUPPORTED: "The request is of another major version of HTTP.",
+    Kind.NO_ROUTE: "No route matches host and path.",
+    Kind.METHOD_NOT_ALLOWED: "One of the balancer's own pages was asked for with another method than it has.",
+    Kind.EXPECTATION_FAILED: "The request expects something other than 100-continue.",
+    Kind.MISDIRECTED: "The request names another authority than this connection serves.",
+    Kind.INTERNAL: "A fault of the balancer's own; its log says which.",
+    Kind.REQUEST_TIMEOUT: "The whole exchange took longer than `timeouts.request`.",
+    Kind.OVERLOADED: "The balancer sheds load: its buffers, or a limit, are used up.",
+    Kind.QUEUE_TIMEOUT: "No backend had room within `timeouts.queue`.",
+    Kind.SLOW_CLIENT: "The client took nothing of its answer for `timeouts.client_write`.",
+    Kind.HEDGE_LOST: "A second attempt that was not needed: another one answered first. No exchange ends so.",
+}
+"""What each kind means, for docs/errors.md."""

@@ -78,7 +78,9 @@ def test_weighted_round_robin_spreads_by_weight(nginx: Nginx, balance: Balance, 
 def test_thousands_of_idle_clients_and_load_beside_them(nginx: Nginx, balance: Balance, processes: Processes) -> None:
     idle = 5000
     require_open_files(idle + 500)
-    headgate = balance(*nginx.urls, top={"access_log": {"format": "off"}})
+    # Idle for as long as the rest takes, however busy the machine is.
+    listener: dict[str, object] = {"timeouts": {"client_idle": "10m"}}
+    headgate = balance(*nginx.urls, listener=listener, top={"access_log": {"format": "off"}})
     with ExitStack() as stack:
         clients = [stack.enter_context(headgate.client()) for _ in range(idle)]
         for client in clients:

@@ -42,7 +42,7 @@ def open_descriptors() -> set[str]:
 
 def engine_objects() -> dict[str, int]:
     """How many of the engine's per-connection objects there are in this process."""
-    found = {"ClientConnection": 0, "BackendConnection": 0, "Exchange": 0, "Engine": 0}
+    found = {"ClientConnection": 0, "BackendConnection": 0, "Exchange": 0, "Hedge": 0, "Engine": 0}
     gc.collect()
     for each in gc.get_objects():
         name = type(each).__name__

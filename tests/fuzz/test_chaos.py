@@ -197,6 +197,15 @@ SETTINGS: dict[str, tuple[dict[str, object], dict[str, object]]] = {
             "keepalive": 2,
         },
     ),
+    # Two attempts of nearly everything, and a budget that runs out.
+    "hedged": (
+        {"timeouts": {"client_write": "30ms"}},
+        {
+            "timeouts": {"connect": "50ms", "first_byte": "12ms", "body_idle": "30ms", "request": "80ms"},
+            "retry": {"hedge_after": "2ms", "retries": 3, "reserve": 200},
+            "fallback": {"body": "sorry"},
+        },
+    ),
 }
 
 

@@ -291,14 +291,22 @@ class Conversation:
         listener: Mapping[str, object] | None = None,
         route: Mapping[str, object] | None = None,
         strategy: Strategy | None = None,
+        spare: str = "",
+        spare_pool: Mapping[str, object] | None = None,
+        limits: Mapping[str, Mapping[str, int]] | None = None,
+        pool_limits: Mapping[str, object] | None = None,
         **pool: object,
     ) -> None:
         self._transcript: list[str] = []
         self._peers: list[Peer] = []
         self._clients = 0
-        self._backends = {name: Backend(self, name) for name in names}
-        ports = {name: backend.port for name, backend in self._backends.items()}
-        self.stage = Stage(directory, ports, listener or {}, pool, strategy, route)
+        self._backends = {name: Backend(self, name) for name in names + spare}
+        ports = {name: self._backends[name].port for name in names}
+        standing_in = {name: self._backends[name].port for name in spare}
+        if pool_limits is not None:
+            pool["limits"] = pool_limits
+        self.names = names
+        self.stage = Stage(directory, ports, listener or {}, pool, strategy, route, limits, standing_in, spare_pool)
 
     def __getitem__(self, name: str) -> Backend:
         return self._backends[name]

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from socket import AF_INET, SOCK_STREAM, socket
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from headgate.balancing.base import Backend as BackendView
 from headgate.balancing.base import Request, Strategy
@@ -21,6 +21,9 @@ from headgate.runtime.parts import EngineParts
 from headgate.runtime.pool import Member, WorkerPool
 
 from ..e2e.harness.ports import HeldPort
+
+if TYPE_CHECKING:  # bench.check plays this before older engines, too
+    from headgate.engine.stats import PoolTotals
 
 ROUTABLE = PRESENT | ENABLED | CHECKED | UP
 
@@ -48,6 +51,7 @@ class Stage:
     """One listener, one pool, one backend for each name. Nothing happens by itself: `turn` and its friends run it.
 
     listener, pool: their tables in the configuration, beside what is decided here. strategy: `InOrder` by default.
+    spare: the backends of a second pool, which stands in for the first.
     """
 
     def __init__(
@@ -58,25 +62,29 @@ class Stage:
         pool: Mapping[str, object],
         strategy: Strategy | None = None,
         route: Mapping[str, object] | None = None,
+        limits: Mapping[str, Mapping[str, int]] | None = None,
+        spare: Mapping[str, HeldPort] | None = None,
+        spare_pool: Mapping[str, object] | None = None,
     ) -> None:
+        self._table = {"health": False, **pool}
+        self._strategy = strategy or InOrder()
+        self._ports = ports
+        pools = {"web": self._pool_table(limits)}
+        if spare:
+            backends = [{"url": port.url, "name": name} for name, port in spare.items()]
+            pools["spare"] = {"backends": backends, "health": False, **(spare_pool or {})}
         config = Config.from_dict(
             {
                 "listeners": [{"bind": "127.0.0.1:0", **listener}],
                 "routes": [{"pool": "web", **(route or {})}],
-                "pools": {
-                    "web": {
-                        "backends": [{"url": port.url, "name": name} for name, port in ports.items()],
-                        "health": False,
-                        **pool,
-                    }
-                },
+                "pools": pools,
             }
         )
         self.reports: list[Message] = []
         """What the worker would have told the supervisor."""
         self._log_path = directory / "access.log"
         self._log = AccessLog("json", str(self._log_path))
-        self._slots = {name: slot for slot, name in enumerate(ports)}
+        self._slots = {name: slot for slot, name in enumerate([*ports, *(spare or {})])}
         self.segment = Segment.create(1, backends=8, pools=2)
         for slot in self._slots.values():
             self.segment.set_backend(slot, flags=ROUTABLE, weight=1)
@@ -84,28 +92,52 @@ class Stage:
         self.engine.access_log = self._log
         self._poller = select.poll()
         self._poller.register(self.engine.fileno(), select.POLLIN)
-        self.pool = self._make_pool(config, ports, strategy or InOrder())
+        self.pool = self._make_pool(config, "web", ports, self._strategy)
+        self.spare = self._make_pool(config, "spare", spare, InOrder()) if spare else None
+        self.engine.on_generation = self._refresh
         self.address = self._listen(config)
 
-    def _make_pool(self, config: Config, ports: Mapping[str, HeldPort], strategy: Strategy) -> WorkerPool:
-        pool_config = config.pools["web"]
+    def _pool_table(self, limits: Mapping[str, Mapping[str, int]] | None) -> dict[str, object]:
+        backends = [
+            {"url": port.url, "name": name, **(limits or {}).get(name, {})} for name, port in self._ports.items()
+        ]
+        return {"backends": backends, **self._table}
+
+    def _make_pool(self, config: Config, name: str, ports: Mapping[str, HeldPort], strategy: Strategy) -> WorkerPool:
         pool = WorkerPool(
-            "web",
-            0,
-            pool_config,
+            name,
+            0 if name == "web" else 1,
+            config.pools[name],
             parts=EngineParts(self.segment, 0),
             segment=self.segment,
             worker=0,
             clock=lambda: self.engine.now,
             send=self.reports.append,
+            cut_off=self.engine.cut_off_backend,
         )
+        self._apply(pool, config, ports, strategy)
+        return pool
+
+    def _apply(
+        self, pool: WorkerPool, config: Config, ports: Mapping[str, HeldPort], strategy: Strategy | None
+    ) -> None:
+        pool_config = config.pools[pool.name]
         members = [
             Member(backend, self._slots[backend.name], [pack_address(AF_INET, ports[backend.name].address)])
             for backend in pool_config.backends
         ]
-        pool.apply(pool_config, members, strategy, b"a secret that is long enough")
-        self.engine.on_generation = pool.refresh
-        return pool
+        pool.apply(pool_config, members, {0: strategy} if strategy else {}, b"a secret that is long enough")
+
+    def reconfigure(self, limits: Mapping[str, Mapping[str, int]] | None = None) -> None:
+        """A reload: the same pool with other limits of its backends."""
+        tree = {"listeners": [{"bind": "127.0.0.1:0"}], "pools": {"web": self._pool_table(limits)}}
+        self._apply(self.pool, Config.from_dict(tree), self._ports, None)
+        self.settle()
+
+    def _refresh(self) -> None:
+        for pool in (self.pool, self.spare):
+            if pool is not None:
+                pool.refresh()
 
     def _listen(self, config: Config) -> tuple[str, int]:
         listening = socket(AF_INET, SOCK_STREAM)
@@ -114,7 +146,9 @@ class Stage:
         listening.setblocking(False)
         address: tuple[str, int] = listening.getsockname()
         self.listener = Listener(listening.detach(), config.listeners[0])
-        self.listener.only_route = Route(self.pool.pool, config.routes[0])
+        route = self.listener.only_route = Route(self.pool.pool, config.routes[0])
+        if self.spare is not None:
+            route.fallback = Route(self.spare.pool, config.routes[0])
         self.engine.add_listener(self.listener)
         return address
 
@@ -166,6 +200,15 @@ class Stage:
     def totals(self, backend: str) -> BackendTotals:
         """The counters of one backend."""
         return self.segment.backend_totals(self._slots[backend])
+
+    @property
+    def queue(self) -> PoolTotals:
+        """The pool's limits and its queue."""
+        return self.segment.pool_totals(0)
+
+    def places(self, backend: str) -> tuple[int, int]:
+        """(requests, connections) that hold a place at this backend, of those it limits."""
+        return self.segment.places(self._slots[backend])
 
     @property
     def worker(self) -> Totals:

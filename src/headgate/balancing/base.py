@@ -113,6 +113,15 @@ class LearningStrategy(Strategy, Protocol):
         """An attempt at `backend` ended, whoever had picked it: this strategy, a cookie, or the fallback."""
 
 
+class AffineStrategy(Strategy, Protocol):
+    """A strategy that goes by a key in the request; found by its having a method `position`."""
+
+    def position(self, request: Request) -> float:
+        """Where the request's key lies, from 0 to below 1, evenly spread and the same in every worker. Of a pool with
+        several priorities it decides which level serves the key, so it must not follow from what `pick` compares: one
+        level would only see its part of that."""
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """What a strategy may use of the world. Tests inject their own."""
@@ -122,6 +131,8 @@ class Context:
     """Monotonic seconds."""
     hash64: Callable[[bytes, int], int]
     """(data, seed) -> 64 bits, the same in every process: two workers must send one client to one backend."""
+    worker: int = 0
+    """The number of this worker: where workers would all begin at the same place, they need not."""
 
 
 def usable(backends: Iterable[Backend]) -> list[Backend]:

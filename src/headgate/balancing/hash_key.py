@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from headgate.balancing.base import Request
+from headgate.balancing.base import Context, Request
 
 KeyReader = Callable[[Request], bytes]
 
@@ -56,3 +56,21 @@ def reader(options: Mapping[str, object], *, text: bool = False) -> KeyReader:
         wanted = name.encode("ascii")
         return lambda request: argument(request.path.partition(b"?")[2], wanted) or address(request)
     return address
+
+
+# Of no other hash of a key: what decides the priority level must not follow from what decides the backend.
+_LEVEL_SEED = 1 << 63
+_UNIT = 2.0**-64
+_BELOW = 1.0 - 2.0**-53  # 2**64 - 1 rounds up to 2**64
+
+
+class Keyed:
+    """A strategy that goes by a key (`AffineStrategy`): reads it, and says which priority level has it."""
+
+    def __init__(self, context: Context, read: KeyReader) -> None:
+        self._hash64 = context.hash64
+        self._key = read
+
+    def position(self, request: Request) -> float:
+        """Which priority level serves this key; see `AffineStrategy`."""
+        return self._hash64(self._key(request), _LEVEL_SEED) * _UNIT * _BELOW

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 
 from headgate.balancing import options
 from headgate.balancing.base import Backend, Context, Request, usable
-from headgate.balancing.hash_key import reader
+from headgate.balancing.hash_key import Keyed, reader
 from headgate.balancing.ring_hash import identity
 from headgate.engine.tables import Maglev as Table
 
@@ -16,7 +16,7 @@ TABLE_SIZE = 65_537
 REHASHES = 20
 
 
-class Maglev:
+class Maglev(Keyed):
     """D. Eisenbud et al., "Maglev: a fast and reliable software network load balancer", NSDI 2016, section 3.4. O(1).
 
     The table gives each backend its share nearly exactly, where a ring misses it by 4 %; so keys, if there are many,
@@ -40,8 +40,7 @@ class Maglev:
         table_size: int | None = None,
     ) -> None:
         read = options.read("maglev", key=key, header=header, cookie=cookie, table_size=table_size)
-        self._key = reader(read)
-        self._hash64 = context.hash64
+        super().__init__(context, reader(read))
         self._size = table_size or TABLE_SIZE
         self._backends: list[Backend] = []
         self._table = Table([], [], self._size)

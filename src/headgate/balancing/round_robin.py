@@ -19,7 +19,8 @@ class RoundRobin:
 
     def __init__(self, context: Context | None = None) -> None:
         self._order: list[Backend] = []
-        self._next = 0
+        # Workers begin at different places: a burst that brings each of eight workers one request goes to all backends.
+        self._next = context.worker if context is not None else 0
         self._weighted: WeightedRoundRobin | None = None
 
     def update(self, backends: Sequence[Backend]) -> None:
@@ -30,7 +31,7 @@ class RoundRobin:
             self._weighted.update(order)
         else:
             self._weighted = None
-        self._next = rotated(order, self._order, self._next)
+        self._next = rotated(order, self._order, self._next) if self._order else self._next % max(1, len(order))
         self._order = order
 
     def pick(self, request: Request, tried: Collection[Backend]) -> Backend | None:

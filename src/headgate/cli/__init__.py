@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from headgate import __version__
-from headgate.cli import check, demo, proxy, run
+from headgate.cli import check, demo, proxy, run, simulate
 from headgate.cli.common import EXIT_CONFIG, Formatter, UsageError, say
 from headgate.config.problems import ConfigError
 
@@ -58,6 +58,6 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("headgate", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=Formatter)
     parser.add_argument("--version", action="version", version=_VERSION)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
-    for command in (run, proxy, check, demo):
+    for command in (run, proxy, check, demo, simulate):
         command.add(commands)
     return parser

@@ -24,9 +24,9 @@ _LOOKUPS_AT_ONCE = 16
 
 _EPILOG = """\
 Looks at everything that can be looked at without serving: keys and values, your own strategies (they are
-imported), host names (one that does not resolve now is a warning: it may later), whether the access log
-can be written, and whether every listener can be bound. An address held by a running headgate is fine: it would
-be this one's predecessor.
+imported), host names (one that does not resolve now is a warning: it may later), pools without backends (a
+warning: some may be added while it runs), whether the access log can be written, and whether every listener can
+be bound. An address held by a running headgate is fine: it would be this one's predecessor.
 
 exit codes: 0 would run, 2 mistakes in the configuration, 3 an address cannot be bound
 """
@@ -53,6 +53,9 @@ def run(args: argparse.Namespace) -> int:
     if (why_not := _unwritable(config)) is not None:
         common.say(f"access_log.path: {config.access_log.path} cannot be written: {why_not}")
         return common.EXIT_CONFIG
+    for name, pool in config.pools.items():
+        if not pool.backends:
+            common.say(f"warning: pools.{name} has no backends: it answers 503 until some are added while running")
     unresolved = _unresolved(_names(config), _RESOLVE_S)
     for name, why in unresolved:
         common.say(f"warning: {name}: {why}; it is looked up again while running")

@@ -90,7 +90,12 @@ def app_dir(args: argparse.Namespace) -> str:
 
 
 def serve(
-    config: Config, args: argparse.Namespace, config_path: str | None, on_ready: Callable[[], None] | None = None
+    config: Config,
+    args: argparse.Namespace,
+    config_path: str | None,
+    on_ready: Callable[[], None] | None = None,
+    *,
+    watch: bool = False,
 ) -> int:
     """Runs the balancer until it is stopped; returns the exit code."""
     # Imported here: --help, --version and a configuration with mistakes need no engine.
@@ -98,4 +103,6 @@ def serve(
 
     directory = app_dir(args)
     configure(level=LEVELS[args.log_level])
-    return serve_config(config, app_dir=directory, config_path=config_path, on_ready=on_ready)
+    return serve_config(
+        config, app_dir=directory, config_path=config_path, workers=args.workers, watch=watch, on_ready=on_ready
+    )

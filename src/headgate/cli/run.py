@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 
-import msgspec
-
 from headgate.cli import common
 from headgate.cli.strategies import try_strategies
 from headgate.config.load import load_with_lines
@@ -20,10 +18,11 @@ A configuration to start from (headgate.toml):
   [pools.web]
   backends = ["http://127.0.0.1:9001", "http://127.0.0.1:9002"]
 
-Signals: SIGTERM and SIGINT (Ctrl-C) stop accepting, let requests in flight finish, and exit; a second one
-ends at once. SIGHUP reads the file again: what it says of routes, pools and backends holds from then on, and a
-file with mistakes changes nothing. SIGUSR1 opens the access log's file anew, after it was moved away.
-Every mistake in the configuration is reported at once, with its line (exit code 2).
+Signals: SIGTERM, SIGQUIT and SIGINT (Ctrl-C) stop accepting, let requests in flight finish, and exit; a second
+one ends at once. SIGHUP reads the file again: all it says holds from then on, without a lost request, and a file
+with mistakes changes nothing. SIGUSR1 opens the access log's file anew, after it was moved away. SIGUSR2 becomes
+the version that is installed now, in the same process. SIGTTIN and SIGTTOU: a worker more, a worker fewer.
+Every mistake in the configuration is reported at once, with its line (exit code 2). docs/operations.md has more.
 """
 
 
@@ -39,6 +38,7 @@ def add(commands: common.Commands) -> None:
     common.add_config(parser)
     common.add_app_dir(parser)
     common.add_runtime(parser)
+    parser.add_argument("--watch", action="store_true", help="read the configuration again when its file changes")
     parser.set_defaults(run=run)
 
 
@@ -46,6 +46,4 @@ def run(args: argparse.Namespace) -> int:
     """Runs the balancer; returns the exit code."""
     config, line_of = load_with_lines(args.config)
     try_strategies(config, common.app_dir(args), file=args.config, line_of=line_of)
-    if args.workers is not None:
-        config = msgspec.structs.replace(config, workers=args.workers)
-    return common.serve(config, args, args.config)
+    return common.serve(config, args, args.config, watch=args.watch)

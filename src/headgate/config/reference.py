@@ -124,6 +124,8 @@ def _default(field: msgspec.structs.FieldInfo, hint: Any) -> str:
     value = field.default if field.default is not msgspec.NODEFAULT else field.default_factory()
     notes = get_args(hint)[1:] if get_origin(hint) is Annotated else ()
     for note in notes:
+        if isinstance(note, schema.ReadHedgeAfter) and value == 0:
+            return '`"off"`'
         if isinstance(note, (Duration, Size, Whole)) and value is not None:
             if value == 0 and note.__class__ is Whole and not note.off:
                 return "`0`"

@@ -11,6 +11,7 @@ frozen: to change one, make another with `msgspec.structs.replace`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
@@ -34,6 +35,7 @@ from headgate.config.values import (
     WorkerCount,
     Wrong,
     quoted,
+    string,
 )
 from headgate.errors import MEANING, Kind
 
@@ -62,12 +64,38 @@ class AccessLog(Struct, frozen=True, kw_only=True):
     """A file, or "-" for standard output, where containers and systemd expect it."""
 
 
+class Rollback(Struct, frozen=True, kw_only=True):
+    """A reload takes itself back when requests begin to fail. `rollback = {}` turns it on with the defaults."""
+
+    errors: Annotated[float, Share()] = 0.1
+    """Share of answers with a status of 500 or more at which the old configuration comes back, if it was lower before
+    the reload. A tenth: far above what a healthy service shows, far below a broken one."""
+    within: Seconds = 10.0
+    """How long after a reload this is watched. What a mistake in a configuration breaks, it breaks at once."""
+    requests: Annotated[int, Whole(1, 10**6)] = 20
+    """So many answers are needed for a judgement. With fewer, two failures would be a tenth."""
+
+
 class Supervisor(Struct, frozen=True, kw_only=True):
     """The process that owns sockets, checks and workers."""
 
     drain: Seconds = 30.0
-    """How long requests in flight may take to finish after SIGTERM. 30 s is what Kubernetes and most deploy tools
-    wait before they kill."""
+    """How long requests in flight may take to finish after SIGTERM, `notice` included. 30 s is what Kubernetes and
+    most deploy tools wait before they kill."""
+    notice: SecondsOrOff = 1.0
+    """How long after SIGTERM clients may still come, where a listener has a `ready_path`: it says 503 at once, and
+    every answer says `Connection: close`. Without a `ready_path` nobody new is let in, and clients with an idle
+    connection have this time to be told. One second: enough for a balancer that looks every second, and short for who
+    waits."""
+    retire: SecondsOrOff = 3600.0
+    """How long a worker that was replaced (an upgrade) or is one too many may go on with what it has: downloads,
+    WebSockets. An hour: long enough for almost every download, and old versions do not pile up for ever."""
+    watchdog: SecondsOrOff = 5.0
+    """A worker that gives no sign of life for so long is killed and replaced. Five seconds: a strategy's import may
+    hold up a worker for two or three, and clients of one that hangs wait so long at most."""
+    rollback: Annotated[Rollback | None, FALSE_IS_NONE] = None
+    """Take a reload back by itself when requests begin to fail. Off: the reload that mends an outage may look like the
+    one that causes it."""
 
 
 class ListenerTimeouts(Struct, frozen=True, kw_only=True):
@@ -206,6 +234,10 @@ class Route(Struct, frozen=True, kw_only=True):
     """Instead of the listener's."""
 
 
+HIGHEST_PRIORITY = 15
+"""Each has a strategy of its own; more than a few levels are hardly ever wanted."""
+
+
 class Backend(Struct, frozen=True, kw_only=True):
     """A server. A plain string stands for a table with only a url."""
 
@@ -217,6 +249,15 @@ class Backend(Struct, frozen=True, kw_only=True):
     weight: Annotated[int, Whole(0, 256)] = 1
     """Its share against the others of the pool, exactly so over time where a strategy promises shares
     (docs/strategies.md says which do). 0: sessions bound to it only, nothing new."""
+    priority: Annotated[int, Whole(0, HIGHEST_PRIORITY)] = 0
+    """Which backends come first: those of 0, and higher ones stand by. A level bears 40 % more than its part; what it
+    cannot bear any more the next takes, in proportion to what is missing. 0: without a reason all are equal."""
+    max_requests: Annotated[int, Whole(1, 10**6, off=True)] = 0
+    """Requests in flight at it, over all workers; while there are so many it is not picked (see `queue`). Off: what a
+    server bears is known to its operator, not to us."""
+    max_connections: Annotated[int, Whole(1, 10**6, off=True)] = 0
+    """Open connections to it, over all workers, unused ones included; active checks are not counted. Off: give the
+    number of its threads or processes where one connection occupies one of them."""
     name: Annotated[str, Name()] = ""
     """How logs, the status page and sticky cookies call it; one name once in a pool. Not set: its url."""
 
@@ -364,6 +405,58 @@ class Breaker(Struct, frozen=True, kw_only=True):
     """Requests in a row that must succeed while half-open to close it. Two, as with `rise`: one may be luck."""
 
 
+class ReadHedgeAfter:
+    """Reader of `retry.hedge_after`: seconds, or a percentile as "p95"."""
+
+    expects = 'a duration, a percentile such as "p95", or "off"'
+
+    def __call__(self, raw: object) -> float | str:
+        if isinstance(raw, str) and raw.startswith("p"):
+            try:
+                percentile = float(raw[1:]) if raw[1:].replace(".", "", 1).isdecimal() and raw.isascii() else 0.0
+            except ValueError:
+                percentile = 0.0
+            if not 50 <= percentile < 100:
+                raise Wrong(f"{quoted(raw)} is no percentile from p50 to p99.9", 'did you mean "p95"?')
+            return raw
+        try:
+            return Duration(off=True)(raw)
+        except Wrong as wrong:
+            if isinstance(raw, str) and not raw[:1].isdecimal():
+                raise Wrong(f"expected {self.expects}, got {quoted(raw)}") from None
+            raise Wrong(wrong.message, wrong.suggestion) from None
+
+
+class Queue(Struct, frozen=True, kw_only=True):
+    """Where requests wait while every backend they could go to is full, first come, first served. `queue = false`: they
+    are answered 503 at once. A session bound to a full backend waits for that one; after `timeout` it goes to any other
+    that has a place."""
+
+    size: Annotated[int, Whole(1, 10**6, off=True)] = 1024
+    """Requests that may wait, over all workers; those beyond it are answered 503 with Retry-After. Envoy's value: each
+    holds a client connection and a buffer of 16 KiB, 16 MiB in all, and a longer queue would only time out."""
+    timeout: Seconds = 5.0
+    """How long a request may wait; then it is answered 503 with Retry-After. As long as people wait before they press
+    reload, which would only lengthen the queue."""
+
+    @staticmethod
+    def expand(raw: object) -> object:
+        """false stands for a size of none."""
+        return {"size": "off"} if raw is False else raw
+
+
+class PoolLimits(Struct, frozen=True, kw_only=True):
+    """How much the pool takes at a time; what is beyond that waits in `queue`."""
+
+    max_requests: Annotated[int, Whole(1, 10**6, off=True)] = 0
+    """Requests in flight at the whole pool, over all workers. Off: backends have limits of their own, this one is for
+    what they share, such as a database."""
+    adaptive: bool = False
+    """Finds out by itself how many requests in flight the pool bears: as long as the time to the first byte does not
+    grow, more are let through, and fewer when it does (gradient2; each worker by itself). Off: it takes some minutes of
+    traffic to learn, and a limit that is known is better."""
+
+
 _RETRY_KINDS = (Kind.RESET, Kind.FIRST_BYTE_TIMEOUT, Kind.BAD_HEAD)
 RETRY_WORDS = tuple(MEANING[kind].word for kind in _RETRY_KINDS)
 
@@ -394,6 +487,18 @@ class Retry(Struct, frozen=True, kw_only=True):
     """What is tried again, for idempotent requests only (RFC 9110 section 9.2.2). These say that the backend, not the
     request, is at fault; a 500 may be the request's."""
 
+    budget: Annotated[float | None, Share(), FALSE_IS_NONE] = 0.2
+    """Retries and hedges may add this share to the requests of the last 10 s; false for no limit. Connect failures cost
+    nothing. A fifth, as Finagle, linkerd and Envoy have it: enough for one broken backend in five, and when all of them
+    fail it is a fifth more load that retries add, not twice as much."""
+    reserve: Annotated[int, Whole(0, 1_000_000)] = 100
+    """Retries beyond `budget`, over all workers; they come back as requests succeed, in 10 s at the latest where
+    traffic is small. A hundred: a pool with ten requests a second could hardly retry otherwise."""
+    hedge_after: Annotated[float | str, ReadHedgeAfter()] = 0.0
+    """When an idempotent request has had no answer for so long, it is sent to a second backend too, and the first good
+    answer counts. "p95" is the time in which 95 of 100 recent requests had their first byte. Off: it is load on
+    purpose, and only who knows their latencies knows whether it helps."""
+
     def kinds(self) -> frozenset[Kind]:
         """The failures in `on`."""
         return frozenset(kind for kind in _RETRY_KINDS if MEANING[kind].word in self.on)
@@ -412,11 +517,58 @@ class ReadPoolHost:
         return raw if raw in ("client", "backend") and isinstance(raw, str) else Authority(self.expects)(raw)
 
 
+class ReadBody:
+    """Reader of a static answer's body: any text."""
+
+    expects = "a string"
+
+    def __call__(self, raw: object) -> str:
+        return string(raw, self.expects)
+
+
+_CONTENT_TYPES = {".html": "text/html; charset=utf-8", ".json": "application/json", ".txt": "text/plain; charset=utf-8"}
+
+
+class Fallback(Struct, frozen=True, kw_only=True):
+    """What serves requests while nothing in the pool is routable: another pool, or a static answer. A plain string
+    stands for a table with only a pool."""
+
+    EXPECTS: ClassVar[str] = "the name of a pool or a table"
+
+    pool: Annotated[str, Text("the name of a pool")] = ""
+    """The pool that serves them, with its own settings. Not set: a static answer."""
+    status: Annotated[int, Whole(200, 599)] = 503
+    """Of the static answer. 503, since that is what it is; caches and crawlers keep a 200 for good."""
+    body: Annotated[str, ReadBody()] = ""
+    """Of the static answer."""
+    file: Annotated[str, Text("a file")] = ""
+    """A file with the body, at most 48 KiB, read at start and at each reload."""
+    content_type: Annotated[str, FieldValue()] = ""
+    """Of the static answer. Not set: by the file's name (.html, .json, .txt), "text/plain; charset=utf-8" otherwise."""
+    headers: dict[Annotated[str, FieldName()], Annotated[str, FieldValue()]] = {}
+    """Further fields of the static answer. Without a Cache-Control it gets "no-store", and a 503 without a Retry-After
+    gets one of 1 s."""
+
+    @staticmethod
+    def expand(raw: object) -> object:
+        """A plain string stands for a table with only a pool."""
+        return {"pool": raw} if isinstance(raw, str) else raw
+
+    def type_of_body(self) -> str:
+        """The Content-Type of the static answer."""
+        return self.content_type or _CONTENT_TYPES.get(PurePath(self.file).suffix, _CONTENT_TYPES[".txt"])
+
+
+FALLBACK_BODY_LIMIT = 48 * 2**10
+"""Bytes of a static answer's body: it leaves with its head from one buffer."""
+
+
 class Pool(Struct, frozen=True, kw_only=True):
     """Backends that serve the same thing, and how one of them is picked."""
 
     backends: tuple[Backend, ...]
-    """The servers: URLs, or tables where one needs a weight or a name."""
+    """The servers: URLs, or tables where one needs a weight or a name. [] is a pool that answers 503 until backends are
+    added while it runs; `headgate check` warns of it."""
     strategy: Strategy = Strategy(name="round_robin")
     """How a backend is picked. Round robin: what everybody expects of a load balancer, and right for equal backends;
     "p2c" is better where requests or backends differ."""
@@ -432,12 +584,22 @@ class Pool(Struct, frozen=True, kw_only=True):
     panic: Annotated[float | None, Share(), FALSE_IS_NONE] = 0.5
     """When less than this share of the pool is routable, ejected backends are used again; false for never. Half: when
     most of a pool looks broken, the cause is rarely the backends, and the rest would not bear the load."""
+    slow_start: SecondsOrOff = 10.0
+    """How long a backend that came (back) gets a growing part of its weight, from a tenth on, while another has been
+    there for as long. 10 s: connections, caches and compilers of most applications are warm by then."""
     health: Health = Health()
     """The active check; false stands for type "none"."""
     breaker: Annotated[Breaker | None, FALSE_IS_NONE] = Breaker()
     """What failing traffic does to a backend. On: checks see a dead process, only traffic sees a broken one."""
     retry: Retry = Retry()
     """What becomes of a request that failed."""
+    fallback: Annotated[Fallback | None, FALSE_IS_NONE] = None
+    """What serves requests while nothing in the pool is routable. None: 503, so that clients and the balancers before
+    this one see what is the matter."""
+    queue: Queue = Queue()
+    """Where requests wait while all backends are full."""
+    limits: PoolLimits = PoolLimits()
+    """How much the pool takes at a time."""
     timeouts: PoolTimeouts = PoolTimeouts()
     """How long a backend may take."""
 
@@ -502,11 +664,7 @@ def _with_cookie_name(name: str, pool: Pool) -> Pool:
 NOT_YET: dict[type[Struct], tuple[str, ...]] = {
     Config: ("admin",),
     AccessLog: ("fields", "sample"),
-    Supervisor: ("upgrade_socket",),
     Listener: ("proxy_protocol", "tls"),
-    Backend: ("priority", "max_connections", "max_requests"),
-    Pool: ("fallback", "slow_start", "queue", "limits", "tls"),
-    PoolTimeouts: ("queue",),
-    Retry: ("budget", "reserve", "hedge_after"),
+    Pool: ("tls",),
 }
 """Keys that have a meaning and no implementation yet: an error, since nothing that is configured may be ignored."""

@@ -13,8 +13,8 @@ from headgate.balancing import options, registry
 from headgate.config.addresses import Bind
 from headgate.config.environment import expand_tree
 from headgate.config.problems import Key, Problems, did_you_mean
-from headgate.config.schema import HTTP_CHECK_KEYS, Config, Health, Listener, Pool, Route, Strategy
-from headgate.config.values import format_duration, quoted
+from headgate.config.schema import FALLBACK_BODY_LIMIT, HTTP_CHECK_KEYS, Config, Health, Listener, Pool, Route, Strategy
+from headgate.config.values import format_duration, format_size, quoted
 from headgate.config.walk import INVALID, Walker
 
 # 16 characters are 64 bits even in hexadecimal: nobody guesses that over a network.
@@ -120,6 +120,8 @@ class _Checks:
             self._sticky(pool, (*key, "sticky"))
             self._health(pool.health, (*key, "health"))
             self._breaker(pool, (*key, "breaker"))
+            self._fallback(name, pool, (*key, "fallback"))
+            self._queue(pool, key)
 
     def _backends(self, pool: Pool, key: Key) -> None:
         urls: dict[tuple[str, int], str] = {}
@@ -181,6 +183,71 @@ class _Checks:
         if breaker.recovery > breaker.recovery_max:
             recovery, longest = format_duration(breaker.recovery), format_duration(breaker.recovery_max)
             self._problems.add((*key, "recovery"), f"{recovery} is longer than recovery_max, {longest}")
+
+    def _fallback(self, name: str, pool: Pool, key: Key) -> None:
+        fallback = pool.fallback
+        if fallback is None:
+            return
+        raw = self._given(key)
+        given = set(raw) if isinstance(raw, dict) else {"pool"}
+        if fallback.pool:
+            if given != {"pool"}:
+                self._problems.add(key, "either a pool or a static answer, not both", "leave out pool, or all others")
+            self._fallback_pool(name, (*key, "pool") if isinstance(raw, dict) else key)
+            return
+        if not given & {"status", "body", "file", "pool"}:
+            self._problems.add(key, "says nothing", "name a pool, or give a status, body or file")
+        if fallback.status in (204, 205, 304):
+            self._problems.add((*key, "status"), f"{fallback.status} has no body", "200 and 503 are usual")
+        for field in fallback.headers:
+            if field.lower() in ("content-type", "date"):
+                hint = "use the key content_type" if field.lower() == "content-type" else ""
+                self._problems.add((*key, "headers", field), f"{quoted(field)} cannot be set here", hint)
+        if fallback.file and fallback.body:
+            self._problems.add((*key, "file"), "either a body or a file, not both")
+        self._fallback_size(fallback.body, fallback.file, key)
+
+    def _fallback_size(self, body: str, file: str, key: Key) -> None:
+        size = len(body.encode())
+        if file:
+            try:
+                with open(file, "rb") as opened:
+                    size = len(opened.read(FALLBACK_BODY_LIMIT + 1))
+            except OSError as error:
+                self._problems.add((*key, "file"), f"cannot read {quoted(file)}: {error.strerror or error}")
+                return
+        if size > FALLBACK_BODY_LIMIT:
+            message = f"larger than {format_size(FALLBACK_BODY_LIMIT)}, which is what an answer may have"
+            self._problems.add((*key, "file" if file else "body"), message)
+
+    def _fallback_pool(self, name: str, key: Key) -> None:
+        """Does it exist, and does the chain of those that stand in for another end?"""
+        pools = self._config.pools
+        raw_pools = self._given(("pools",))
+        known = [other for other in raw_pools if isinstance(other, str)] if isinstance(raw_pools, dict) else []
+        way = [name]
+        while True:
+            fallback = pools[way[-1]].fallback
+            if fallback is None or not fallback.pool:
+                return
+            if fallback.pool not in pools:
+                if len(way) == 1 and fallback.pool not in known:
+                    self._problems.add(key, f"unknown pool {quoted(fallback.pool)}", did_you_mean(fallback.pool, known))
+                return
+            way.append(fallback.pool)
+            if fallback.pool in way[:-1]:
+                break
+        if way[-1] == name:  # else the loop is further on, and said there
+            self._problems.add(key, f"leads back to itself: {' -> '.join(way)}")
+
+    def _queue(self, pool: Pool, key: Key) -> None:
+        raw = self._given((*key, "queue"))
+        if raw is None or raw is False or self._problems.touches((*key, "limits"), (*key, "backends")):
+            return
+        limited = any(backend.max_requests or backend.max_connections for backend in pool.backends)
+        if not (limited or pool.limits.max_requests or pool.limits.adaptive):
+            message = "has no effect: nothing in this pool has a limit that a request could wait for"
+            self._problems.add((*key, "queue"), message, "set max_requests or max_connections of its backends")
 
     # --- routes ------------------------------------------------------------------------------------------------------
 

@@ -18,8 +18,8 @@ from headgate.runtime.address import literal_address, pack_address
 
 log = logging.getLogger("headgate.discovery")
 
-# A change of address is noticed within about the 10 s the documentation promises; a resolver's cache is never asked
-# more than that per name.
+# A change of address is noticed within the 10 s the documentation promises. A fixed time, since getaddrinfo does not
+# tell the TTL; a resolver between here and the zone keeps to that.
 INTERVAL_S = 10.0
 # Connect failures ask for a lookup at once, but a dead backend under load would ask thousands of times a second.
 SOONEST_S = 1.0
@@ -96,10 +96,11 @@ class Resolver:
         self._settled.set()
         self._closed = False
 
-    def watch(self, host: str, port: int) -> list[bytes]:
+    def watch(self, host: str, port: int, known: Sequence[bytes] = ()) -> list[bytes]:
         """Begin to follow a name (counted: every `watch` has its `unwatch`); returns what is known of it now.
 
-        A numeric address is answered at once, and never asked for.
+        A numeric address is answered at once, and never asked for. known: addresses from earlier, good until the first
+        answer.
         """
         literal = literal_address(host, port)
         if literal is not None:
@@ -107,6 +108,7 @@ class Resolver:
         watched = self._names.get((host, port))
         if watched is None:
             watched = self._names[host, port] = _Watched()
+            watched.addresses = list(known)
             self._unanswered.add((host, port))
             self._settled.clear()
             self._ask((host, port))
@@ -210,8 +212,8 @@ class Resolver:
             return
         watched.pending = False
         self._stop_timers(watched)
-        # 10 % either way: names that began together must not be asked together for ever.
-        self._ask_later(name, watched, self._interval_s * self._random.uniform(0.9, 1.1))
+        # Up to a tenth earlier, never later: names that began together must not be asked together for ever.
+        self._ask_later(name, watched, self._interval_s * self._random.uniform(0.9, 1.0))
         self._report(name, watched, addresses, reason)
 
     def _report(self, name: Name, watched: _Watched, addresses: list[bytes], reason: str) -> None:

@@ -2,6 +2,7 @@
 
 from headgate.engine.accesslog import AccessLog
 from headgate.engine.core import Engine, pack_address
+from headgate.engine.fallback import StaticAnswer
 from headgate.engine.hashing import hash64
 from headgate.engine.http1 import ResponseHead, parse_response_head
 from headgate.engine.model import Backend, Listener, Outcome, Pool, Route
@@ -19,6 +20,7 @@ __all__ = [
     "ResponseHead",
     "Route",
     "Segment",
+    "StaticAnswer",
     "hash64",
     "pack_address",
     "parse_response_head",

@@ -40,6 +40,7 @@ cdef enum Kind:                 # headgate.errors.Kind; checked against it at im
     KIND_OVERLOADED
     KIND_QUEUE_TIMEOUT
     KIND_SLOW_CLIENT
+    KIND_HEDGE_LOST
     KIND_COUNT
 
 cdef enum Retry:
@@ -72,9 +73,11 @@ cdef class Context(Reactor):
     cdef PipePool pipes
     cdef uint64_t random[2]
     cdef list spare_exchanges
+    cdef list rooms                     # WaitingRoom of every pool with limits
     cdef TimerQueue *cork               # how long a response head waits for its first body byte
     cdef TimerQueue *linger             # how long a connection is drained before it is closed
     cdef bint draining
+    cdef bint closing_idle              # a connection that has nothing to do is closed (the end of a drain)
     cdef int64_t connections            # open client connections of this engine
     cdef int64_t in_flight              # exchanges
     cdef char _date[32]

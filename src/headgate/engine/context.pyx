@@ -19,7 +19,7 @@ logger = logging.getLogger("headgate.engine")
 _words = {int(kind): meaning.word.encode() for kind, meaning in MEANING.items()}
 
 cdef void _load_kinds() except *:
-    if len(MEANING) != KIND_COUNT or max(MEANING) != KIND_COUNT - 1 or KIND_COUNT > MAX_KINDS or KindEnum.SLOW_CLIENT != KIND_SLOW_CLIENT:
+    if len(MEANING) != KIND_COUNT or max(MEANING) != KIND_COUNT - 1 or KIND_COUNT > MAX_KINDS or KindEnum.HEDGE_LOST != KIND_HEDGE_LOST:
         raise ImportError("engine/context.pxd and headgate.errors.Kind disagree: rebuild the engine")
     for kind, meaning in MEANING.items():
         KIND_STATUS[<int>kind] = meaning.status
@@ -79,6 +79,7 @@ cdef class Context(Reactor):
         self.worker = worker
         self.counters = segment.worker_counters(worker)
         self.spare_exchanges = []
+        self.rooms = []
         self._date_second = -1
         random_seed(self.random)
         # Slow readers hold theirs: with all of them taken, bodies are copied through a small buffer instead.

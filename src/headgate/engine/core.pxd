@@ -1,6 +1,7 @@
 """The engine as Python sees it."""
 from libc.stdint cimport int64_t, uint64_t
 
+from headgate.engine.accesslog cimport AccessLog
 from headgate.engine.context cimport Context
 from headgate.engine.reactor cimport Handler, Timer
 
@@ -15,7 +16,10 @@ cdef class Engine(Context):
     cdef uint64_t _logged
     cdef Handler _log_flush
     cdef Handler _deadline
+    cdef AccessLog _counting_log        # counts what it drops in our part of the segment
+    cdef Handler _idle_end
     cdef Handler _descriptors
+    cdef Handler _wake
     cdef bint _reported_drained
 
 cdef class Watcher(Handler):
@@ -29,6 +33,9 @@ cdef class Periodic(Handler):
     cdef Timer timer
     cdef bint once
     cdef void start(self) noexcept
+
+cdef class Waker(Handler):
+    cdef Engine engine
 
 cdef class DescriptorWaiter(Handler):
     cdef Engine engine

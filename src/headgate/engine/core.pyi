@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from headgate.engine.accesslog import AccessLog
-from headgate.engine.model import Listener
+from headgate.engine.model import Backend, Listener
 from headgate.engine.stats import Segment
 
 class Engine:
@@ -49,18 +49,24 @@ class Engine:
     def run_forever(self) -> None:
         """Drive the engine until `stop()`. Owns the thread."""
     def stop(self) -> None: ...
+    def seed_random(self, seed: int) -> None:
+        """From here on pauses before retries (and request ids) are the same for the same `seed`. For tests."""
     def watch(self, fd: int, callback: Callable[[], None]) -> None:
         """Call `callback` while `fd` is readable (level-triggered)."""
     def unwatch(self, fd: int) -> None: ...
     def every(self, interval_s: float, callback: Callable[[], None]) -> None:
         """Call `callback` about every `interval_s` seconds, for housekeeping."""
+    def cut_off_backend(self, backend: Backend) -> None:
+        """Close every connection to a backend, kept or in use. A request in flight ends as one whose connection was
+        reset: elsewhere again where that is safe, and never counted against the backend."""
     def add_listener(self, listener: Listener) -> None:
         """Start accepting. The engine owns the listener's descriptor from here on."""
     def remove_listener(self, listener: Listener) -> None:
-        """Stop accepting and close the descriptor; connections already accepted live on."""
-    def drain(self, deadline_s: float, done: Callable[[], None]) -> None:
+        """Stop accepting and close the descriptor; connections already accepted live on, and are told to leave."""
+    def drain(self, deadline_s: float, done: Callable[[], None], idle_s: float = 0.0) -> None:
         """Stop accepting, close idle connections, let exchanges finish, cut off what is left at the deadline.
 
+        idle_s: so long idle connections stay, so that their clients can be told by `Connection: close` on an answer.
         `done` is called once, when no client connection is open any more. Calling it again moves the deadline.
         """
     def close(self) -> None:

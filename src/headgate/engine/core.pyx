@@ -7,13 +7,15 @@ import socket as _socket
 from cpython.ref cimport PyObject
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from headgate.engine.context cimport Context
+from headgate.engine.context cimport KIND_CONNECT_FAILED, KIND_HEDGE_LOST, KIND_RESET, Context
 from headgate.engine.downstream cimport Acceptor, ClientConnection
-from headgate.engine.libc_net cimport EPOLLIN
+from headgate.engine.exchange cimport Exchange
+from headgate.engine.libc_net cimport EPOLLIN, read
 from headgate.engine.model cimport Backend, Listener
 from headgate.engine.pipes cimport pipes_idle
 from headgate.engine.reactor cimport Handler
-from headgate.engine.upstream cimport BackendConnection
+from headgate.engine.upstream cimport UP_CONNECTING, BackendConnection
+from headgate.engine.waiting cimport WaitingRoom
 
 cdef enum:
     TIMER_PERIODIC = 1
@@ -64,6 +66,17 @@ cdef class DescriptorWaiter(Handler):
             acceptor.on_ready()
 
 
+cdef class Waker(Handler):
+    """Another worker gave a place back, or wants a connection (waiting.pyx)."""
+
+    cdef void on_events(self, uint32_t events) noexcept:
+        cdef uint64_t count
+        cdef WaitingRoom room
+        read(self.fd, &count, sizeof(count))
+        for room in list(self.engine.rooms):
+            room.woken()
+
+
 cdef class Engine(Context):
     """The data plane of one worker: one epoll, its listeners and connections.
 
@@ -82,6 +95,11 @@ cdef class Engine(Context):
         self.descriptor_waiter = self._descriptors
         self.every(1.0, self._heartbeat)
         self._heartbeat()
+        if worker < self.segment._wake_count:
+            self._wake = Waker()
+            (<Waker>self._wake).engine = self
+            if self.add(self._wake, self.segment._wakes[worker], EPOLLIN) < 0:
+                raise OSError("cannot watch the worker's eventfd")
 
     cdef void before_events(self) noexcept:
         cdef uint64_t generation = self.segment.generation_word()[0]
@@ -101,13 +119,22 @@ cdef class Engine(Context):
 
     def _flush_log(self) -> None:
         if self.access_log is not None:
+            if self.access_log is not self._counting_log:
+                self._counting_log = self.access_log
+                self.access_log.count_drops_in(&self.counters.log_dropped)
             self.access_log.flush()
             # Lines may stay behind while the thread is still busy with the last ones: they must not wait for another request.
             if self.in_flight or self.access_log.waiting():
                 (<Periodic>self._log_flush).start()
 
     def _heartbeat(self) -> None:
+        """Once a second: say that this worker lives, and look for clients that nobody was woken for."""
+        cdef Acceptor acceptor
         self.counters.heartbeat_ms = <uint64_t>(self.now // 1000000)
+        for acceptor in self._acceptors:
+            # EPOLLEXCLUSIVE wakes one worker for a new connection. If that one was stopped or killed just then, the
+            # connection would wait in the queue until the next one comes.
+            acceptor.look()
 
     @property
     def now(self) -> float:
@@ -145,6 +172,11 @@ cdef class Engine(Context):
         """Pipes that hold body bytes now, or wait for some."""
         return self.pipes.count - pipes_idle(&self.pipes)
 
+    def seed_random(self, uint64_t seed) -> None:
+        """From here on pauses before retries (and request ids) are the same for the same `seed`. For tests."""
+        self.random[0] = seed
+        self.random[1] = 1          # both zero is the one state the generator never leaves
+
     def watch(self, int fd, object callback) -> None:
         """Call `callback()` whenever `fd` is readable (level-triggered). Raises OSError."""
         cdef Watcher watcher = Watcher()
@@ -178,27 +210,35 @@ cdef class Engine(Context):
         self._acceptors.append(acceptor)
 
     def remove_listener(self, Listener listener) -> None:
-        """Stop accepting and close the descriptor; connections that came in by it live on."""
+        """Stop accepting and close the descriptor. Connections that came in by it live on; their next answer is the last."""
         cdef Acceptor acceptor
         for acceptor in list(self._acceptors):
             if acceptor.listener is listener:
+                listener.closing = True
                 acceptor.stop()
                 self._acceptors.remove(acceptor)
 
-    def drain(self, double deadline_s, object done) -> None:
+    def drain(self, double deadline_s, object done, double idle_s=0.0) -> None:
         """Stop accepting, close idle connections, let requests in flight finish; at the deadline cut off what is left.
 
-        `done()` is called once when no client connection is open any more. Calling drain() again moves the deadline.
+        idle_s: for so long a connection without a request stays, so that its client can be told: the next answer says
+        `Connection: close`. Then, or at once by default, idle ones are closed. `done()` is called once when no client
+        connection is open any more. Calling drain() again moves the deadline.
         """
         cdef Acceptor acceptor
-        cdef uint32_t slot
         self.draining = True
         self._drained = done
         for acceptor in self._acceptors:
+            acceptor.listener.closing = True
             acceptor.stop()
-        for slot in range(self._slot_capacity):
-            if self._handlers[slot] != NULL and isinstance(<object>self._handlers[slot], ClientConnection):
-                (<ClientConnection><object>self._handlers[slot]).close_if_idle()
+        if self._idle_end is not None:
+            self.disarm(&(<Periodic>self._idle_end).timer)
+            self._idle_end = None
+        if idle_s <= 0:
+            self._close_idle()
+        elif not self.closing_idle:
+            self._idle_end = Periodic(self, idle_s, self._close_idle, True)
+            (<Periodic>self._idle_end).start()
         if self._deadline is not None:
             self.disarm(&(<Periodic>self._deadline).timer)
         if deadline_s <= 0:
@@ -207,6 +247,35 @@ cdef class Engine(Context):
             self._deadline = Periodic(self, deadline_s, self._cut_off, True)
             (<Periodic>self._deadline).start()
         self.progress()
+
+    def _close_idle(self) -> None:
+        cdef uint32_t slot
+        self.closing_idle = True
+        for slot in range(self._slot_capacity):
+            if self._handlers[slot] != NULL and isinstance(<object>self._handlers[slot], ClientConnection):
+                (<ClientConnection><object>self._handlers[slot]).close_if_idle()
+
+    def cut_off_backend(self, Backend backend) -> None:
+        """Close every connection to `backend`, kept or in use (the deadline of its drain has passed).
+
+        A request in flight ends as one whose connection was reset: elsewhere again where that is safe, and never counted
+        against the backend. Looks at every connection of the engine once: for rare events.
+        """
+        cdef uint32_t slot
+        cdef BackendConnection connection
+        backend.close_idle()
+        for slot in range(self._slot_capacity):
+            if self._handlers[slot] == NULL or not isinstance(<object>self._handlers[slot], BackendConnection):
+                continue
+            connection = <BackendConnection><object>self._handlers[slot]
+            if connection.backend is not backend:
+                continue
+            if isinstance(connection.exchange, Exchange):
+                (<Exchange>connection.exchange).excused = True
+                # Where nothing was sent yet, nothing is lost: any method goes elsewhere.
+                connection._fail(KIND_CONNECT_FAILED if connection.state == UP_CONNECTING else KIND_RESET)
+            else:
+                connection._fail(KIND_HEDGE_LOST)   # a hedge: the other attempt goes on alone
 
     def _cut_off(self) -> None:
         cdef uint32_t slot
@@ -245,6 +314,11 @@ cdef class Engine(Context):
                 (<BackendConnection>handler)._close()
         for fd in list(self._watchers):
             self.unwatch(fd)
+        for room in list(self.rooms):
+            (<WaitingRoom>room).close()
+        if self._wake is not None:
+            self.release(self._wake)
+            self._wake = None
         self._reap()
         self.descriptor_waiter = None
         self._acceptors.clear()
@@ -252,9 +326,10 @@ cdef class Engine(Context):
             self.disarm(&(<Periodic>periodic).timer)
         self._periodic.clear()
         self.disarm(&(<Periodic>self._log_flush).timer)
-        if self._deadline is not None:
-            self.disarm(&(<Periodic>self._deadline).timer)
-        self._log_flush = self._deadline = self._descriptors = None
+        for periodic in (self._deadline, self._idle_end):
+            if periodic is not None:
+                self.disarm(&(<Periodic>periodic).timer)
+        self._log_flush = self._deadline = self._idle_end = self._descriptors = None
         self.on_generation = None
         self._drained = None
         self.spare_exchanges.clear()

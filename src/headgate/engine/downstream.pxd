@@ -28,6 +28,7 @@ cdef class Acceptor(Handler):
     cdef void _pause(self) noexcept
     cdef void _resume(self) noexcept
     cdef void stop(self) noexcept
+    cdef void look(self) noexcept
     cdef void closed(self, ClientConnection connection) noexcept
     cdef void _uncount(self, ClientConnection connection) noexcept
 
@@ -69,6 +70,7 @@ cdef class ClientConnection(Connection):
     cdef void _timed_out(self, const char *reason) noexcept
     cdef int _queued(self) noexcept
     cdef void _stalled(self) noexcept
+    cdef bint _send_unbuffered(self, const char *head, size_t head_size, const char *body, size_t size) noexcept
     cdef void _reset(self) noexcept
     cdef void cut_off(self) noexcept
     cdef void _begin_body(self) noexcept

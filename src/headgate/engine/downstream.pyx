@@ -28,7 +28,7 @@ from headgate.engine.http1 cimport (
 )
 from headgate.engine.libc_net cimport (
     EAGAIN, ECONNABORTED, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, EPERM, EPOLLERR, EPOLLET, EPOLLEXCLUSIVE, EPOLLHUP, EPOLLIN, EPOLLOUT,
-    EPOLLRDHUP, EPROTO, MSG_NOSIGNAL, SHUT_WR, SIOCOUTQ, SOCK_CLOEXEC, SOCK_NONBLOCK, accept4, close, errno, ioctl, recv,
+    EPOLLRDHUP, EPROTO, MSG_MORE, MSG_NOSIGNAL, SHUT_WR, SIOCOUTQ, SOCK_CLOEXEC, SOCK_NONBLOCK, accept4, close, errno, ioctl, recv,
     send, shutdown, sockaddr, sockaddr_storage, socklen_t,
 )
 from headgate.engine.model cimport Listener
@@ -102,6 +102,11 @@ cdef class Acceptor(Handler):
 
     cdef void on_events(self, uint32_t events) noexcept:
         self._accept()
+
+    cdef void look(self) noexcept:
+        """Is there somebody in the queue whom no event has told of?"""
+        if not self.paused and self.listener.fd >= 0:
+            self._accept()
 
     cdef int _accept(self) noexcept:
         """Take a few connections. Returns how many there were; fewer than ACCEPTS_PER_WAKE means that the queue is empty."""
@@ -339,7 +344,10 @@ cdef class ClientConnection(Connection):
                                    b"Retry-After: 1\r\nConnection: close\r\n\r\n"
                                    b'{"error": "Service Unavailable", "reason": "overloaded: no buffers"}')
         if self.state == DOWN_IDLE and self.fd >= 0:
+            # A request that could not even be read is one as well, or the counters would not add up.
+            self.ctx.counters.requests += 1
             self.ctx.counters.kind[<int>KIND_OVERLOADED] += 1
+            self.ctx.counters.status[5] += 1
             send(self.fd, answer, strlen(answer), MSG_NOSIGNAL)
             self.state = DOWN_LINGER
             self.lingered = 0
@@ -504,7 +512,8 @@ cdef class ClientConnection(Connection):
                 self.body_complete = True
                 continue
             if available == 0:
-                return True
+                # Not read for the time being while the request waits in the queue, nor waited for.
+                return x.place.line == NULL
             if self.in_framing == FRAMING_CHUNKED:
                 if self.trailer == NULL:
                     self.trailer = <char *>malloc(TRAILER_CAPACITY)
@@ -548,6 +557,11 @@ cdef class ClientConnection(Connection):
             self.x.request_done = self.in_framing == FRAMING_NONE
             self.x.bytes_received = 0
         return True
+
+    cdef void skip_body(self) noexcept:
+        self.payload_pos = self.payload_end
+        if self.state == DOWN_BODY:
+            self.state = DOWN_WAIT
 
     cdef void _refuse(self, int status, uint8_t error) noexcept:
         """The head is malformed, or more than we take."""
@@ -633,9 +647,13 @@ cdef class ClientConnection(Connection):
         return sent
 
     cdef void send_local(self, int status, const char *fields, const char *content_type, const char *body, size_t size, bint close) noexcept:
-        cdef char head[768]
+        # What stands around the parts is shorter than this, the longest reason phrase included.
+        cdef size_t room = 512
+        cdef char on_stack[1024]
+        cdef char *head
         cdef const char *connection = b""
         cdef const char *allow = b""
+        cdef bint buffered
         cdef int length
         if close:
             connection = b"Connection: close\r\n"
@@ -645,22 +663,37 @@ cdef class ClientConnection(Connection):
             fields = b""
         if status == 405:
             allow = b"Allow: GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH\r\n"
-        length = snprintf(head, sizeof(head), b"HTTP/1.1 %d %s\r\nDate: %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\n%s%s%s\r\n", status,
+        room += strlen(fields) + strlen(content_type)
+        buffered = self.reserve_out(room + size) == 0
+        if not buffered and room > sizeof(on_stack):
+            self._close()
+            return
+        head = self.outbuf.data + self.out_end if buffered else on_stack
+        length = snprintf(head, room, b"HTTP/1.1 %d %s\r\nDate: %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\n%s%s%s\r\n", status,
                           status_text(status), self.ctx.date(), content_type, size, fields, allow, connection)
         if self.x.request.method == METHOD_HEAD:
             size = 0
-        if self.reserve_out(length + size) < 0:
-            self._close()
+        self.out_framing = FRAMING_NONE
+        if not buffered:
+            # Over the cap on buffers, which may be just what is to be said.
+            if not self._send_unbuffered(head, length, body, size):
+                self._close()
             return
-        memcpy(self.outbuf.data + self.out_end, head, length)
         self.out_end += <uint32_t>length
         if size:
             memcpy(self.outbuf.data + self.out_end, body, size)
             self.out_end += <uint32_t>size
-        self.out_framing = FRAMING_NONE
         if self.flush() == SEND_BROKEN:
             # No event will come any more, and nobody else looks at what is left in outbuf.
             self._close()
+
+    cdef bint _send_unbuffered(self, const char *head, size_t head_size, const char *body, size_t size) noexcept:
+        """A short answer without a buffer: the socket takes all of it at once, or the client gets none."""
+        if self.fd < 0 or self.outbuf != NULL or not self.writable:
+            return False
+        if send(self.fd, head, head_size, MSG_NOSIGNAL | (MSG_MORE if size else 0)) != <ssize_t>head_size:
+            return False
+        return size == 0 or send(self.fd, body, size, MSG_NOSIGNAL) == <ssize_t>size
 
     cdef void begin_tunnel(self) noexcept:
         self.in_framing = FRAMING_TUNNEL
@@ -717,7 +750,7 @@ cdef class ClientConnection(Connection):
         elif self.in_pos < self.in_end or self.readable:
             # A pipelined request. Not from here: answers in a row would nest.
             self.ctx.make_ready(self)
-        elif self.ctx.draining:
+        elif self.ctx.closing_idle:
             self._close()
 
     cdef void _linger(self) noexcept:

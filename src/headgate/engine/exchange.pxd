@@ -8,6 +8,7 @@ from headgate.engine.http1 cimport Answer
 from headgate.engine.model cimport Backend, Listener, Pool, Route
 from headgate.engine.reactor cimport Timer
 from headgate.engine.stream cimport ExchangeBase, Stream
+from headgate.engine.waiting cimport WaitingRoom, WaitNode
 
 cdef class Exchange(ExchangeBase):
     cdef Context ctx
@@ -25,7 +26,12 @@ cdef class Exchange(ExchangeBase):
     cdef Head response
     cdef Timer timer                # first byte, body idle, tunnel idle: one at a time
     cdef Timer total_timer          # whole request
-    cdef Timer pause_timer          # the head waits for its first body byte, or a retry waits
+    cdef Timer pause_timer          # a hedge is to come, the head waits for its first body byte, or a retry waits
+    cdef ExchangeBase hedge         # hedge.Hedge: the first attempt, while a second one is under way
+    # the queue (waiting.pyx)
+    cdef WaitNode place
+    cdef int64_t queued_ns          # in the queue so far; -1 = never
+    cdef bint queue_spent           # has waited as long as it may
     # who asks
     cdef Address peer
     cdef Address client
@@ -44,7 +50,10 @@ cdef class Exchange(ExchangeBase):
     cdef uint64_t started_wall
     cdef int64_t attempt_started
     cdef int64_t attempt_first_byte # ns since attempt_started; -1 = none yet
+    cdef double retry_after         # seconds that the attempt's answer asks for (429 and 503); -1 = it does not
     cdef int64_t first_byte         # ns since started; -1 = none yet
+    cdef int64_t connect_since      # when the first attempt of this run of connect failures began
+    cdef int64_t pause              # ns before the next retry
     cdef uint64_t body_limit        # bytes; 0 = none
     cdef uint64_t bytes_received
     cdef uint64_t bytes_sent
@@ -52,6 +61,7 @@ cdef class Exchange(ExchangeBase):
     cdef uint16_t counted           # those that count against `retries`
     cdef uint16_t status            # answered, or to be answered
     cdef uint8_t last_kind
+    cdef uint8_t notes              # retry.Note: what the log says besides
     cdef uint8_t to_framing         # of the response to the client
     cdef uint8_t request_framing    # to the backend
     cdef bint active                # between request_head() and the end
@@ -66,7 +76,8 @@ cdef class Exchange(ExchangeBase):
     cdef bint tunnel_up_ended
     cdef bint tunnel_down_ended
     cdef bint stale_replayed
-    cdef bint replay_lost           # a retry was due, but the body was not kept whole
+    cdef bint paid                  # a token was taken for a retry that has not begun
+    cdef bint hedged                # a second attempt was sent beside one
     cdef bint excused               # this failure does not count against the backend
     cdef bint connected
     cdef bint upgrade_offered
@@ -83,6 +94,10 @@ cdef class Exchange(ExchangeBase):
     cdef void _attempt(self) noexcept
     cdef int _begin_attempt(self, Backend backend, bint fresh) noexcept
     cdef void _attempt_over(self, int kind) noexcept
+    cdef double asks_for_pause(self, Head *head) noexcept
+    cdef void enter(self, Route route) noexcept
+    cdef int write_head(self, Stream up, Backend backend) noexcept
+    cdef void say(self, int kind, int status, const char *fields, const char *content_type, const char *body, size_t size) noexcept
     cdef bint _may_retry(self, int kind, bint never_sent) noexcept
     cdef void _fail(self, int kind) noexcept
     cdef void _answer(self, int kind, int status, const char *reason) noexcept
@@ -99,10 +114,17 @@ cdef class Exchange(ExchangeBase):
     cdef int64_t _relayed(self, int64_t taken, size_t size, bint last) noexcept
     cdef void _retry_later(self) noexcept
     cdef void _lost_client(self) noexcept
+    cdef void _no_room(self) noexcept
+    cdef void _dismiss(self, int status) noexcept
+    cdef bint _replayable(self) noexcept
     cdef void tried_add(self, Backend backend) noexcept
     cdef void _finish(self, int kind) noexcept
     cdef void _log(self, int kind) noexcept
     cdef bint _idempotent(self) noexcept
+    cdef bint _waits_first(self, WaitingRoom room) noexcept
+    cdef bint _waits(self, WaitingRoom room, Backend bound) noexcept
+    cdef void _stop_waiting(self) noexcept
+    cdef void _queue_timeout(self) noexcept
 
 cdef Exchange exchange_acquire(Context ctx)
 

@@ -16,23 +16,30 @@ from libc.string cimport memcmp, memset, strlen
 from headgate.engine.accesslog cimport LogEntry
 from headgate.engine.address cimport Address, address_format, resolve_client
 from headgate.engine.context cimport (
-    KIND_BAD_HEAD, KIND_BAD_STATUS, KIND_BODY_TIMEOUT, KIND_BODY_TOO_LARGE, KIND_CLIENT_GONE, KIND_CONNECT_FAILED, KIND_FIRST_BYTE_TIMEOUT,
-    KIND_INTERNAL, KIND_LOCAL_RESOURCE, KIND_METHOD_NOT_ALLOWED, KIND_NO_BACKEND, KIND_NO_ROUTE, KIND_OK, KIND_REQUEST_TIMEOUT,
+    KIND_BAD_HEAD, KIND_BAD_STATUS, KIND_BODY_TIMEOUT, KIND_BODY_TOO_LARGE, KIND_CLIENT_GONE, KIND_CONNECT_FAILED, KIND_FIRST_BYTE_TIMEOUT, KIND_HEDGE_LOST,
+    KIND_INTERNAL, KIND_LOCAL_RESOURCE, KIND_METHOD_NOT_ALLOWED, KIND_NO_BACKEND, KIND_NO_ROUTE, KIND_OK, KIND_OVERLOADED, KIND_QUEUE_TIMEOUT,
+    KIND_REQUEST_TIMEOUT,
     KIND_RESET, KIND_RETRY, KIND_SERVER_ERROR, KIND_STALE, KIND_STATUS, KIND_TRUNCATED, KIND_VERDICT, KIND_WORD, RETRY_ALWAYS, RETRY_IDEMPOTENT,
     VERDICT_NONE, VERDICT_SUCCESS, Context, status_text,
 )
-from headgate.engine.hashing cimport hex_id, random_next
+from headgate.engine.budget cimport budget_deposit, budget_refund
+from headgate.engine.fallback cimport degrade
+from headgate.engine.hashing cimport hex_id
 from headgate.engine.head cimport (
     FIELD_MAX_FORWARDS, FIELD_RETRY_AFTER, FIELD_UPGRADE, FIELD_X_REQUEST_ID, FRAMING_CHUNKED, FRAMING_CLOSE,
     FRAMING_LENGTH, FRAMING_NONE, FRAMING_TUNNEL, HEAD_EXPECT_CONTINUE, HEAD_H2C, HEAD_IDEMPOTENT, HEAD_KEEP_ALIVE, HEAD_UPGRADE,
     HEAD_WEBSOCKET, METHOD_GET, METHOD_HEAD, METHOD_OPTIONS, METHOD_TRACE, Field, Head, Span,
 )
+from headgate.engine.hedge cimport hedge_arm, hedge_back, hedge_cancel, hedge_due
 from headgate.engine.http1 cimport Answer, Forward, find_field, head_init, head_reset
 from headgate.engine.model cimport Backend, Listener, Outcome, Pool, Route
 from headgate.engine.request cimport Request, cookie_value, lend, take_back
+from headgate.engine.retry cimport NOTE_REPLAY_CAP, retry_allowed, write_notes
+from headgate.engine.retry_after cimport retry_after_s
 from headgate.engine.stats cimport histogram_add
 from headgate.engine.stream cimport SEND_BROKEN, ExchangeBase, Stream
 from headgate.engine.upstream cimport BackendConnection, take_idle
+from headgate.engine.waiting cimport NO_PLACE, POOL_FULL, WaitingRoom, open_room
 
 logger = logging.getLogger("headgate.engine")
 
@@ -54,8 +61,9 @@ cdef enum:
     TIMER_REQUEST
     TIMER_CORK
     TIMER_RETRY
+    TIMER_QUEUE
+    TIMER_HEDGE = 32            # hedge.pyx
     RESPONSE_FIELDS = 250
-    JITTER_STEPS = 16
 
 # What runs out is short for every request at once: said at the first, and again while it lasts, not thousands of times a second.
 cdef int64_t SHORTAGE_SAID_EVERY_NS = 60000000000
@@ -76,9 +84,6 @@ cdef void report_shortage(Context ctx, str what) noexcept:
 
 # All connect failures of one request together: every backend has its try, but no client waits longer for that.
 cdef int64_t CONNECT_RETRY_NS = 10000000000
-# From the second retry on, full jitter up to 25 ms doubling to 250 ms: retries of many clients must not come in step.
-cdef double JITTER_BASE_S = 0.025
-cdef double JITTER_CAP_S = 0.250
 
 cdef object _NONE_TRIED = frozenset()
 
@@ -117,6 +122,7 @@ cdef class Exchange(ExchangeBase):
         self.timer.owner = <PyObject *>self
         self.total_timer.owner = <PyObject *>self
         self.pause_timer.owner = <PyObject *>self
+        self.place.owner = <PyObject *>self
         head_init(&self.response, fields, RESPONSE_FIELDS)
         head_init(&self.request, NULL, 0)
 
@@ -146,13 +152,15 @@ cdef class Exchange(ExchangeBase):
         self.attempts = self.counted = 0
         self.status = 0
         self.last_kind = KIND_OK
-        self.first_byte = self.attempt_first_byte = -1
+        self.notes = 0
+        self.first_byte = self.attempt_first_byte = self.queued_ns = -1
+        self.queue_spent = False
         self.id_length = 0
         self.client_text = self.peer_text
         self.client_length = self.peer_length
         self.active = self.request_done = self.response_begun = self.interim_sent = self.response_sent = self.response_done = False
         self.ended = self.keep = self.tunnel = self.tunnel_up_ended = self.tunnel_down_ended = False
-        self.stale_replayed = self.replay_lost = self.excused = self.connected = self.upgrade_offered = False
+        self.stale_replayed = self.paid = self.hedged = self.excused = self.connected = self.upgrade_offered = False
         self.trusted = False
 
     cdef void release(self) noexcept:
@@ -209,9 +217,6 @@ cdef class Exchange(ExchangeBase):
         """The request's head is complete (its body may still be to come)."""
         cdef Listener listener = self.listener
         cdef int64_t limit
-        cdef const char *value
-        cdef size_t value_size
-        cdef object bound
         self._identify()
         self.request_framing = self.request.framing
         self.request_done = self.request.framing == FRAMING_NONE
@@ -222,11 +227,7 @@ cdef class Exchange(ExchangeBase):
         if self.route is None:
             self._answer(KIND_NO_ROUTE, 404, "no route matches this host and path")
             return
-        self.pool = self.route.pool
-        if self.route.version != self.pool.version:
-            if not self.pool.bound:
-                self.pool.bind_engine(self.ctx, self.ctx.segment, self.ctx.worker)
-            self.route.bind_engine(self.ctx)
+        self.enter(self.route)
         limit = self.route.body_limit if self.route.body_limit != -2 else listener.body_limit
         if limit >= 0:
             if self.request.framing == FRAMING_LENGTH and self.request.content_length > limit:
@@ -237,13 +238,32 @@ cdef class Exchange(ExchangeBase):
             self.body_limit = 0
         if self.request.flags & HEAD_UPGRADE and not self.request.flags & HEAD_H2C:
             self.upgrade_offered = self._upgrade_allowed()
-        if self.pool.sticky is not None and cookie_value(&self.request, self.pool.sticky_name, len(self.pool.sticky_name), &value, &value_size):
-            bound = self.pool.sticky.get(value[:value_size])
-            if bound is not None:
-                self.bound = <Backend?>bound
         if self.route.request != NULL:
             self.ctx.arm(&self.total_timer, self.route.request, TIMER_REQUEST)
         self._attempt()
+
+    cdef void enter(self, Route route) noexcept:
+        """This route's pool serves the request from here on."""
+        cdef const char *value
+        cdef size_t value_size
+        cdef object bound
+        cdef Pool pool = route.pool
+        if self.place.counted:
+            self._stop_waiting()        # in the queue of the pool that this one stands in for
+        self.queue_spent = False
+        self.bound = None
+        self.route = route
+        self.pool = pool
+        if route.version != pool.version:
+            if not pool.bound:
+                pool.bind_engine(self.ctx, self.ctx.segment, self.ctx.worker)
+            route.bind_engine(self.ctx)
+            open_room(pool, self.ctx)
+        budget_deposit(&pool.budget, self.ctx.now)
+        if pool.sticky is not None and cookie_value(&self.request, pool.sticky_name, len(pool.sticky_name), &value, &value_size):
+            bound = pool.sticky.get(value[:value_size])
+            if bound is not None:
+                self.bound = <Backend?>bound
 
     cdef bint _upgrade_allowed(self) noexcept:
         """May all that the client offers be passed on? Part of an offer never is."""
@@ -309,7 +329,7 @@ cdef class Exchange(ExchangeBase):
         self.status = <uint16_t>status
         self.response_begun = self.response_sent = True
         self.bytes_sent = len(body) if self.request.method != METHOD_HEAD else 0
-        self.keep = self.keep and self.request_done and not self.ctx.draining
+        self.keep = self.keep and self.request_done and not self.listener.closing
         self.down.send_local(status, "Cache-Control: no-store\r\n", "application/json", body, len(body), not self.keep)
         self._finish(KIND_OK)
 
@@ -358,6 +378,8 @@ cdef class Exchange(ExchangeBase):
         cdef object picked
         cdef Backend backend
         cdef Request view
+        if pool.full is not None:
+            tried = pool.full if self.tried is None else self.tried | pool.full
         if self.bound is not None and self.bound.bound_ok and (self.tried is None or self.bound not in self.tried):
             return self.bound
         if pool.probe is not None and self.attempts == 0 and self._idempotent():
@@ -400,7 +422,10 @@ cdef class Exchange(ExchangeBase):
     cdef void _attempt(self) noexcept:
         """Try backends until one takes the request or none is left."""
         cdef Backend backend
+        cdef WaitingRoom room = <WaitingRoom>self.pool.room
         cdef int kind
+        if room is not None and self._waits_first(room):
+            return
         while True:
             if self.chosen is not None:
                 backend = self.chosen
@@ -408,10 +433,21 @@ cdef class Exchange(ExchangeBase):
             else:
                 backend = self._pick()
             if backend is None:
+                if room is not None and room.some_full(self.tried):
+                    self._waits(room, None)
+                    return
+                if self.paid:
+                    self.paid = False
+                    budget_refund(&self.pool.budget)
                 self._fail(self.last_kind if self.last_kind != KIND_OK else KIND_NO_BACKEND)
                 return
             kind = self._begin_attempt(backend, False)
             if kind == KIND_OK:
+                return
+            if kind >= NO_PLACE:
+                if kind == NO_PLACE and backend is not self.bound:
+                    continue        # the next pick leaves it out
+                self._waits(room, backend if kind == NO_PLACE else None)
                 return
             self._attempt_over(kind)
             if not self._may_retry(kind, True):
@@ -420,37 +456,53 @@ cdef class Exchange(ExchangeBase):
             self.tried_add(backend)
 
     cdef int _begin_attempt(self, Backend backend, bint fresh) noexcept:
-        """Get a stream to `backend`. KIND_OK: it is there, or on its way."""
+        """Get a stream to `backend`. KIND_OK: it is there, or on its way. NO_PLACE, POOL_FULL: no attempt was begun."""
         cdef BackendConnection up = None
-        cdef int kind
+        cdef int kind = KIND_OK
         cdef Context ctx = self.ctx
+        cdef WaitingRoom room = <WaitingRoom>self.pool.room
         cdef bint repeatable = self._idempotent()
+        if room is not None:
+            kind = room.take(backend)
+            if kind != KIND_OK:
+                return kind
+        if KIND_RETRY[self.last_kind] != RETRY_ALWAYS:
+            self.connect_since = ctx.now
+        if not fresh and not self.upgrade_offered:
+            up = take_idle(backend, ctx, repeatable, False)
+        if up is None:
+            up = BackendConnection.__new__(BackendConnection, ctx)
+            up.connect_until = self.connect_since + CONNECT_RETRY_NS
+            kind = up.start(backend)
+            if kind == NO_PLACE:
+                room.return_untouched(backend)
+                return NO_PLACE
+        if self.place.counted:
+            self._stop_waiting()
         self.backend = self.shown = backend
         backend.reactor = ctx
         self.connected = False
         self.attempt_started = ctx.now
         self.attempt_first_byte = -1
+        self.retry_after = -1
         self.attempts += 1
         backend.counters.attempts += 1
         backend.counters.active += 1
-        if self.tried is not None:
+        if self.tried is not None and self.hedge is None:
             backend.counters.retried += 1
             ctx.counters.retries += 1
-        if not fresh and not self.upgrade_offered:
-            up = take_idle(backend, ctx, repeatable, False)
-        if up is None:
-            up = BackendConnection.__new__(BackendConnection, ctx)
-            kind = up.start(backend)
-            if kind == KIND_LOCAL_RESOURCE:
-                # No port or descriptor for a new connection: a kept one, of any age, is better than none.
-                up = take_idle(backend, ctx, repeatable, True)
-                if up is None:
-                    report_shortage(ctx, "no connection to a backend could be made, requests are answered 503")
-                    return kind
-            elif kind != KIND_OK:
+        if kind == KIND_LOCAL_RESOURCE:
+            # No port or descriptor for a new connection: a kept one, of any age, is better than none.
+            up = take_idle(backend, ctx, repeatable, True)
+            if up is None:
+                report_shortage(ctx, "no connection to a backend could be made, requests are answered 503")
                 return kind
+        elif kind != KIND_OK:
+            return kind
         up.attach(self, &self.response, self.request.method, self.request.flags if self.upgrade_offered else self.request.flags & ~HEAD_UPGRADE)
         self.up = up
+        if self.pool.hedges:
+            hedge_arm(self)
         if up.reused:
             backend.counters.reused += 1
             self.upstream_connected()
@@ -458,12 +510,41 @@ cdef class Exchange(ExchangeBase):
 
     cdef void upstream_connected(self) noexcept:
         """Send the request head, and what of the body is there."""
+        self.connected = True
+        self.paid = False
+        if self.request_framing == FRAMING_NONE:
+            self.ctx.arm(&self.timer, self.route.first_byte, TIMER_FIRST_BYTE)
+        # else: as long as no body is in hand it is the client that is waited for, and its own timeout runs (request_body).
+        if self.write_head(self.up, self.backend) == SEND_BROKEN:
+            self._no_room()
+            return
+        if self.request_framing != FRAMING_NONE:
+            # The body bytes that came with the head go out with it.
+            self.down.resume()
+            if self.up is None or not self.active:
+                return
+        if self.up.flush() == SEND_BROKEN:
+            self.up.write_failed()
+
+    cdef void _no_room(self) noexcept:
+        """There is no buffer for the request's head."""
+        cdef Stream up = self.up
+        if self.hedge is not None:
+            self.up = None
+            up.abort()
+            self._attempt_over(KIND_LOCAL_RESOURCE)
+            hedge_back(self)
+            return
+        self._cancel_upstream(KIND_LOCAL_RESOURCE)
+        self._fail(KIND_LOCAL_RESOURCE)
+
+    cdef int write_head(self, Stream up, Backend backend) noexcept:
+        """The request's head as `backend` is to see it, into the buffer of `up`. 0, or SEND_BROKEN."""
         cdef Forward forward
         cdef Listener listener = self.listener
         cdef Pool pool = self.pool
         cdef bytes host
         memset(&forward, 0, sizeof(forward))
-        self.connected = True
         forward.client = self.client_text
         forward.client_length = self.client_length
         forward.peer = self.peer_text
@@ -478,24 +559,11 @@ cdef class Exchange(ExchangeBase):
         if listener.via:
             forward.via = listener.via
             forward.via_length = <uint16_t>len(listener.via)
-        host = self.backend.host if pool.host_of_backend else pool.host
+        host = backend.host if pool.host_of_backend else pool.host
         if host is not None:
             forward.host = host
             forward.host_length = <uint16_t>len(host)
-        if self.request_framing == FRAMING_NONE:
-            self.ctx.arm(&self.timer, self.route.first_byte, TIMER_FIRST_BYTE)
-        # else: as long as no body is in hand it is the client that is waited for, and its own timeout runs (request_body).
-        if self.up.send_request(&self.request, &forward) == SEND_BROKEN:
-            self._cancel_upstream(KIND_LOCAL_RESOURCE)
-            self._fail(KIND_LOCAL_RESOURCE)
-            return
-        if self.request_framing != FRAMING_NONE:
-            # The body bytes that came with the head go out with it.
-            self.down.resume()
-            if self.up is None or not self.active:
-                return
-        if self.up.flush() == SEND_BROKEN:
-            self.up.write_failed()
+        return up.send_request(&self.request, &forward)
 
     cdef int64_t request_body(self, const char *data, size_t size, bint last) noexcept:
         cdef int64_t taken
@@ -589,6 +657,8 @@ cdef class Exchange(ExchangeBase):
         if status < 200 and status != 101:
             if self.request.minor_version == 1 and (status != 100 or self.request.flags & HEAD_EXPECT_CONTINUE):
                 # RFC 9110 section 15.2: relayed, but never to an HTTP/1.0 client.
+                if self.hedge is not None:
+                    hedge_cancel(self, KIND_HEDGE_LOST)
                 self.interim_sent = True
                 if self.down.send_response(head, &answer) == SEND_BROKEN or self.down.flush() == SEND_BROKEN:
                     self._lost_client()
@@ -598,18 +668,26 @@ cdef class Exchange(ExchangeBase):
             return True
         if self.attempt_first_byte < 0:
             self.attempt_first_byte = ctx.now - self.attempt_started
+        if status == 429 or status == 503:
+            self.retry_after = self.asks_for_pause(head)
+        if self.hedge is not None:
+            # One of two attempts: a good head is the answer, and with another the exchange waits for the first one's.
+            if status >= 400 and self.pool.retry_status[status - 400]:
+                self.tried_add(self.backend)
+                self._dismiss(status)
+                hedge_back(self)
+                return False
+            hedge_cancel(self, KIND_HEDGE_LOST)
+            ctx.counters.hedges_won += 1
         if status >= 400 and self.pool.retry_status[status - 400] and not self.response_sent and self._may_retry(KIND_BAD_STATUS, False):
             self.tried_add(self.backend)
             other = self._pick()
-            if other is not None and self.down.rewind():
-                self.status = <uint16_t>status
-                self.excused = status == 503 and find_field(head, FIELD_RETRY_AFTER) != NULL
-                self.up.abort()
-                self._attempt_over(KIND_BAD_STATUS)
+            if other is not None and retry_allowed(self, self.counted + 1) and self._replayable():
+                self._dismiss(status)
                 self.chosen = other
                 self._retry_later()
                 return False
-            # Nobody else is left: this answer is the one to relay.
+            # Nobody else is left, or may be asked: this answer is the one to relay.
         if status == 101 and not upgrade_names(head) <= upgrade_names(&self.request):
             # RFC 9110 section 7.8: a server must not switch to what was not offered. The codec knows the offer's flags only.
             self.up.abort()
@@ -635,11 +713,14 @@ cdef class Exchange(ExchangeBase):
         if head.framing == FRAMING_CHUNKED or head.framing == FRAMING_CLOSE:
             self.to_framing = FRAMING_CHUNKED if self.request.minor_version == 1 else FRAMING_CLOSE
         # An answer that comes before the request is complete ends the upload: the connection cannot be used again.
-        self.keep = (self.request.flags & HEAD_KEEP_ALIVE) != 0 and self.request_done and not ctx.draining and self.to_framing != FRAMING_CLOSE
+        self.keep = (self.request.flags & HEAD_KEEP_ALIVE) != 0 and self.request_done and not self.listener.closing and self.to_framing != FRAMING_CLOSE
         answer.framing = self.to_framing
         answer.close = not self.keep
         if self.down.send_response(head, &answer) == SEND_BROKEN:
-            self._lost_client()
+            # Nothing was sent yet, so it is not the client that is lost: there was no buffer.
+            self.response_begun = False
+            self._cancel_upstream(KIND_OVERLOADED)
+            self._fail(KIND_OVERLOADED)
             return False
         if head.framing == FRAMING_NONE or (head.framing == FRAMING_LENGTH and head.content_length == 0):
             return True
@@ -650,6 +731,34 @@ cdef class Exchange(ExchangeBase):
             else:
                 self._uncork()
         return self.active
+
+    cdef void _dismiss(self, int status) noexcept:
+        """The backend's answer is not the one to relay."""
+        cdef Stream up = self.up
+        self.status = <uint16_t>status
+        # An answer below 500 says nothing against the backend, and 503 with Retry-After that it wants less, not that it is broken.
+        self.excused = status < 500 or (status == 503 and self.retry_after >= 0)
+        self.up = None
+        up.abort()
+        self._attempt_over(KIND_BAD_STATUS)
+        self.status = 0
+
+    cdef bint _replayable(self) noexcept:
+        """Start the request's body again; False, and a word in the log, when it was not kept whole."""
+        if self.down.rewind():
+            return True
+        if self.paid:
+            self.paid = False
+            budget_refund(&self.pool.budget)
+        self.notes |= NOTE_REPLAY_CAP
+        return False
+
+    cdef double asks_for_pause(self, Head *head) noexcept:
+        """429 or 503: seconds for which the backend asks to be left alone (Retry-After), -1 = it does not ask; the policy is told with the outcome."""
+        cdef Field *field = find_field(head, FIELD_RETRY_AFTER)
+        if field == NULL:
+            return -1
+        return retry_after_s(head.base + field.value_off, field.value_len, <int64_t>(self.ctx.wall_ns() // 1000000000))
 
     cdef void tried_add(self, Backend backend) noexcept:
         if self.tried is None:
@@ -722,7 +831,7 @@ cdef class Exchange(ExchangeBase):
         if self.status >= 500:
             kind = KIND_SERVER_ERROR
             # 503 with Retry-After is a backend that asks for less, not one that is broken.
-            self.excused = self.status == 503 and find_field(&self.response, FIELD_RETRY_AFTER) != NULL
+            self.excused = self.status == 503 and self.retry_after >= 0
         self._attempt_over(kind)
         self.last_kind = KIND_OK
         if sent == SEND_BROKEN:
@@ -764,6 +873,58 @@ cdef class Exchange(ExchangeBase):
         self._attempt_over(KIND_OK)
         self._finish(KIND_OK)
 
+    # -- the queue ----------------------------------------------------------------------------------------------
+
+    cdef bint _waits_first(self, WaitingRoom room) noexcept:
+        """Before an attempt: True when there can be none now. It waits then, or was answered."""
+        cdef Backend bound = None
+        if not self.place.counted and self.chosen is None and self.tried is None and room.must_queue():
+            # Others came before. Not for a session whose backend takes nobody else (it drains): those do not wait for that one.
+            if self.bound is not None and self.bound.bound_ok:
+                bound = self.bound
+            if bound is None or bound.eligible:
+                return self._waits(room, bound)
+        if room.pool_full():
+            return self._waits(room, None)
+        if room.several:
+            room.look(False)
+        return False
+
+    cdef bint _waits(self, WaitingRoom room, Backend bound) noexcept:
+        """Stand in line, for `bound` where it is given. Always True: it waits now, or was answered."""
+        cdef bint first = not self.place.counted
+        if self.queue_spent:
+            self._fail(KIND_QUEUE_TIMEOUT)
+        elif not room.enter(&self.place, bound, self.tried is not None):
+            self._fail(KIND_OVERLOADED)
+        elif first:
+            self.ctx.arm(&self.timer, room.patience, TIMER_QUEUE)
+        return True
+
+    cdef void place_offered(self) noexcept:
+        self._attempt()
+
+    cdef void _stop_waiting(self) noexcept:
+        """A place was found, or nobody waits for the answer any more."""
+        if self.queued_ns < 0:
+            self.queued_ns = 0
+        self.queued_ns += self.ctx.now - self.place.since
+        (<WaitingRoom>self.pool.room).leave(&self.place)
+        self.ctx.suspend(&self.timer)
+
+    cdef void _queue_timeout(self) noexcept:
+        if not self.place.counted:
+            return
+        self._stop_waiting()
+        (<WaitingRoom>self.pool.room).counters.queue_timeouts += 1
+        self.queue_spent = True
+        if self.bound is None:
+            self._fail(KIND_QUEUE_TIMEOUT)
+        else:
+            # Its own backend had no place for so long: any other is better than an error, if there is one at once.
+            self.bound = None
+            self._attempt()
+
     # -- ends ---------------------------------------------------------------------------------------------------
 
     cdef void _attempt_over(self, int kind) noexcept:
@@ -772,6 +933,7 @@ cdef class Exchange(ExchangeBase):
         cdef Pool pool = self.pool
         cdef Outcome outcome
         cdef int verdict = KIND_VERDICT[kind]
+        cdef bint told
         if backend is None:
             return
         self.backend = None
@@ -781,25 +943,32 @@ cdef class Exchange(ExchangeBase):
             self.excused = False
             verdict = VERDICT_NONE
         backend.counters.active -= 1
+        if pool.room is not None:
+            (<WaitingRoom>pool.room).give(backend, self.attempt_first_byte if verdict == VERDICT_SUCCESS
+                                          else self.ctx.now - self.attempt_started if kind == KIND_FIRST_BYTE_TIMEOUT else -1)
         if verdict == VERDICT_SUCCESS:
             backend.counters.succeeded += 1
         elif verdict != VERDICT_NONE:
             backend.counters.failed += 1
-        if kind != KIND_STALE and kind != KIND_OK and KIND_RETRY[kind] != RETRY_ALWAYS:
+        if kind != KIND_STALE and kind != KIND_OK and KIND_RETRY[kind] != RETRY_ALWAYS and kind != KIND_HEDGE_LOST:
             self.counted += 1
-        if verdict > VERDICT_SUCCESS or backend.watched:
+        told = pool.outcome is not None and (verdict > VERDICT_SUCCESS or backend.watched or self.retry_after > 0)
+        if not told and pool.done is None:
+            return
+        outcome = Outcome.__new__(Outcome)
+        outcome.kind = kind
+        outcome.verdict = verdict
+        outcome.status = self.status if self.attempt_first_byte >= 0 else 0
+        outcome.first_byte_s = self.attempt_first_byte / 1e9 if self.attempt_first_byte >= 0 else -1.0
+        outcome.total_s = (self.ctx.now - self.attempt_started) / 1e9
+        outcome.retry_after_s = self.retry_after
+        outcome.ok = verdict == VERDICT_SUCCESS
+        if told:
             try:
-                if pool.outcome is not None:
-                    pool.outcome(backend, kind)
+                pool.outcome(backend, outcome)
             except BaseException as exception:
                 self.ctx.error("the outcome policy", exception)
         if pool.done is not None:
-            outcome = Outcome.__new__(Outcome)
-            outcome.kind = kind
-            outcome.status = self.status if self.attempt_first_byte >= 0 else 0
-            outcome.first_byte_s = self.attempt_first_byte / 1e9 if self.attempt_first_byte >= 0 else -1.0
-            outcome.total_s = (self.ctx.now - self.attempt_started) / 1e9
-            outcome.ok = verdict == VERDICT_SUCCESS
             try:
                 pool.done(backend, outcome)
             except BaseException as exception:
@@ -812,7 +981,7 @@ cdef class Exchange(ExchangeBase):
             return False
         if KIND_RETRY[kind] == RETRY_ALWAYS:
             # Nothing was sent, so any method and size; not counted against `retries`, but bounded in time.
-            return self.ctx.now - self.started < CONNECT_RETRY_NS
+            return self.ctx.now - self.connect_since < CONNECT_RETRY_NS
         if KIND_RETRY[kind] != RETRY_IDEMPOTENT:
             return False
         if kind != KIND_BAD_STATUS and not self.pool.retry_kinds >> kind & 1:
@@ -825,18 +994,13 @@ cdef class Exchange(ExchangeBase):
 
     cdef void _retry_later(self) noexcept:
         """The first retry goes at once, further ones after a random pause."""
-        cdef double span
-        if self.counted <= 1:
+        if self.pause == 0:
             self.ctx.make_ready(self)
-            return
-        span = JITTER_BASE_S * (1 << (self.counted - 2 if self.counted < 8 else 6))
-        if span > JITTER_CAP_S:
-            span = JITTER_CAP_S
-        # Steps of a sixteenth, so that a handful of FIFO queues serves all of them.
-        self.ctx.arm(&self.pause_timer, self.ctx.queue(span * (1 + random_next(self.ctx.random) % JITTER_STEPS) / JITTER_STEPS), TIMER_RETRY)
+        else:
+            self.ctx.arm(&self.pause_timer, self.ctx.queue(self.pause / 1e9), TIMER_RETRY)
 
     cdef void on_ready(self) noexcept:
-        if self.active and self.up is None and not self.response_begun:
+        if self.active and self.up is None and not self.response_begun and self.place.line == NULL:
             self._attempt()
 
     cdef void upstream_failed(self, int kind) noexcept:
@@ -869,20 +1033,33 @@ cdef class Exchange(ExchangeBase):
             kind = self._begin_attempt(backend, True)
             if kind == KIND_OK:
                 return
-            self._attempt_over(kind)
+            if kind < NO_PLACE:
+                self._attempt_over(kind)
+            elif self.hedge is None:
+                self.ctx.make_ready(self)       # somebody else has the place of that connection: wait for one like all others
+                return
+            else:
+                kind = KIND_STALE
         else:
             self._attempt_over(kind)
+        if self.hedge is not None:
+            self.tried_add(backend)
+            if KIND_RETRY[kind] == RETRY_ALWAYS:
+                budget_refund(&self.pool.budget)
+            hedge_back(self)
+            return
         if sent:
             self.response_sent = True
             self.down.abort()
             self._finish(kind)
             return
         if self._may_retry(kind, never_sent):
-            if self.down.rewind():
+            self.pause = 0
+            # Where nothing was sent nothing was processed: such a retry waits for nothing and costs nothing.
+            if (KIND_RETRY[kind] == RETRY_ALWAYS or never_sent or retry_allowed(self, self.counted)) and self._replayable():
                 self.tried_add(backend)
                 self._retry_later()
                 return
-            self.replay_lost = True     # more of the body went out than is kept: the log says why there was no retry
         self._fail(kind)
 
     cdef void _cancel_upstream(self, int kind) noexcept:
@@ -892,6 +1069,8 @@ cdef class Exchange(ExchangeBase):
         self.ctx.suspend(&self.timer)
         if up is not None:
             up.abort()
+        if self.hedge is not None:
+            hedge_cancel(self, kind)
         self._attempt_over(kind)
 
     cdef void _lost_client(self) noexcept:
@@ -925,6 +1104,10 @@ cdef class Exchange(ExchangeBase):
                 self._uncork()
         elif kind == TIMER_RETRY:
             self.on_ready()
+        elif kind == TIMER_HEDGE:
+            hedge_due(self)
+        elif kind == TIMER_QUEUE:
+            self._queue_timeout()
         elif kind == TIMER_TUNNEL_IDLE:
             self._cancel_upstream(KIND_OK)
             self.down.abort()
@@ -941,6 +1124,8 @@ cdef class Exchange(ExchangeBase):
     cdef void _fail(self, int kind) noexcept:
         """No answer from a backend: one of our own."""
         cdef const char *reason = KIND_WORD[kind]
+        if (self.pool.fallback_answer is not None or self.route.fallback is not None) and degrade(self, kind):
+            return
         self._answer(kind, KIND_STATUS[kind], reason)
 
     cdef void reject(self, int kind, int status, const char *reason) noexcept:
@@ -973,11 +1158,15 @@ cdef class Exchange(ExchangeBase):
             size = sizeof(body) - 1
         if status == 503:
             retry_after = b"Retry-After: 1\r\n"
+        self.say(kind, status, retry_after, "application/json", body, size)
+
+    cdef void say(self, int kind, int status, const char *fields, const char *content_type, const char *body, size_t size) noexcept:
+        """An answer of our own, whole. `kind`: why it is not a backend's."""
         self.status = <uint16_t>status
         self.response_begun = self.response_sent = True
         self.bytes_sent = size if self.request.method != METHOD_HEAD else 0
-        self.keep = self.keep and self.request_done and not self.ctx.draining
-        self.down.send_local(status, retry_after, "application/json", body, size, not self.keep)
+        self.keep = self.keep and self.request_done and not self.listener.closing
+        self.down.send_local(status, fields, content_type, body, size, not self.keep)
         self._finish(kind)
 
     cdef void _finish(self, int kind) noexcept:
@@ -990,6 +1179,10 @@ cdef class Exchange(ExchangeBase):
         if not self.active:
             return
         self.active = False
+        if self.place.counted:
+            if kind == KIND_CLIENT_GONE:
+                (<WaitingRoom>pool.room).counters.left += 1
+            self._stop_waiting()
         ctx.counters.in_flight -= 1
         ctx.in_flight -= 1
         ctx.counters.kind[kind] += 1
@@ -1013,7 +1206,7 @@ cdef class Exchange(ExchangeBase):
 
     cdef void _log(self, int kind) noexcept:
         cdef LogEntry entry
-        cdef char word[64]
+        cdef char word[128]
         cdef Head *head = &self.request
         cdef bytes url
         entry.time_ns = self.started_wall
@@ -1043,9 +1236,9 @@ cdef class Exchange(ExchangeBase):
         entry.request_id_length = self.id_length
         entry.word = NULL
         entry.word_length = 0
-        if self.replay_lost:
+        if self.notes:
             entry.word = word
-            entry.word_length = <uint32_t>snprintf(word, sizeof(word), b"%s,replay_cap", KIND_WORD[kind])
+            entry.word_length = <uint32_t>write_notes(word, sizeof(word), KIND_WORD[kind] if kind != KIND_OK else NULL, self.notes)
         elif kind != KIND_OK:
             entry.word = KIND_WORD[kind]
             entry.word_length = <uint32_t>strlen(entry.word)
@@ -1054,5 +1247,6 @@ cdef class Exchange(ExchangeBase):
         entry.bytes_sent = self.bytes_sent
         entry.bytes_received = self.bytes_received
         entry.first_byte_ns = self.first_byte
+        entry.queued_ns = self.queued_ns
         entry.total_ns = self.ctx.now - self.started
         self.ctx.access_log.write(&entry)

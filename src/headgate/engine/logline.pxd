@@ -26,6 +26,7 @@ cdef struct LogEntry:           # all text is raw bytes from the wire: the forma
     uint64_t bytes_received
     int64_t first_byte_ns       # from the complete request head to the first response byte; -1 = none
     int64_t total_ns
+    int64_t queued_ns           # how long it waited in the pool's queue; -1 = it did not
 
 cdef struct ClockText:          # the text of the second the last line was written in; zeroed = none yet
     uint64_t second

@@ -19,6 +19,7 @@ class LogFields(TypedDict, total=False):
     bytes_received: int
     first_byte_ns: int
     total_ns: int
+    queued_ns: int
 
 def log_line(format: str, **fields: Unpack[LogFields]) -> bytes:
     """The line, newline included, that the access log would write for these fields.

@@ -1,7 +1,7 @@
 """Formats access-log lines: a request is one line, whatever bytes it was made of.
 
     2026-11-21T01:02:03.456Z 127.0.0.1 "GET /path HTTP/1.1" 200 1234 pool=web backend=http://127.0.0.1:9001 attempts=1
-        ttfb=0.0012 total=0.0015 id=...  [error=word]
+        ttfb=0.0012 total=0.0015 id=...  [queued=0.0031] [error=word]
 
 (on one line), or as JSON the same with the names spelled out. Text escapes the quote and the backslash with a backslash
 and every byte that is not printable ASCII as \\xNN; outside the quotes also the space, so that fields can be split at
@@ -42,7 +42,7 @@ cdef enum Style:
     JSON
 
 cdef enum:
-    # What a line has beside its escaped fields: at most 368 bytes in JSON; and the eight bytes that put_escaped may
+    # What a line has beside its escaped fields: at most 402 bytes in JSON; and the eight bytes that put_escaped may
     # write beyond its end.
     FIXED = 512
     WORST = 6                   # \u00NN
@@ -234,6 +234,9 @@ cdef size_t write_text(char *start, const LogEntry *entry, ClockText *clock) noe
     out = put_seconds(out, entry.total_ns, b"-", 1)
     out = put(out, b" id=", 4)
     out = put_bare(out, entry.request_id, entry.request_id_length)
+    if entry.queued_ns >= 0:
+        out = put(out, b" queued=", 8)
+        out = put_seconds(out, entry.queued_ns, b"-", 1)
     if has_error(entry):
         out = put(out, b" error=", 7)
         out = put_bare(out, entry.word, entry.word_length)
@@ -271,6 +274,9 @@ cdef size_t write_json(char *start, const LogEntry *entry, ClockText *clock) noe
     out = put_seconds(out, entry.first_byte_ns, b"null", 4)
     out = put(out, b',"total_s":', 11)
     out = put_seconds(out, entry.total_ns, b"null", 4)
+    if entry.queued_ns >= 0:
+        out = put(out, b',"queued_s":', 12)
+        out = put_seconds(out, entry.queued_ns, b"null", 4)
     out = put(out, b',"request_id":', 14)
     out = put_string(out, entry.request_id, entry.request_id_length)
     out = put(out, b',"error":', 9)
@@ -316,6 +322,7 @@ cdef int line_fields(LogEntry *entry, dict fields) except -1:
     memset(entry, 0, sizeof(LogEntry))
     entry.first_byte_ns = -1
     entry.total_ns = -1
+    entry.queued_ns = -1
     entry.minor_version = 1
     for name, given in fields.items():
         if name == "time_ns":
@@ -334,6 +341,8 @@ cdef int line_fields(LogEntry *entry, dict fields) except -1:
             entry.first_byte_ns = given
         elif name == "total_ns":
             entry.total_ns = given
+        elif name == "queued_ns":
+            entry.queued_ns = given
         else:
             value = given
             set_text(entry, name, value)

@@ -3,9 +3,11 @@ from cpython.ref cimport PyObject
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from headgate.engine.address cimport Networks
+from headgate.engine.budget cimport Budget
 from headgate.engine.http1 cimport Limits
-from headgate.engine.reactor cimport Reactor, TimerQueue
-from headgate.engine.stats cimport BackendCounters, BackendState, Histogram, Segment
+from headgate.engine.reactor cimport Handler, Reactor, TimerQueue
+from headgate.engine.recent cimport RecentLatency
+from headgate.engine.stats cimport BackendCounters, BackendPlaces, BackendState, Histogram, Segment
 
 cdef class Listener:
     cdef readonly int fd
@@ -22,6 +24,7 @@ cdef class Listener:
     cdef Networks trusted
     cdef bint has_trusted
     cdef bint allow_half_close
+    cdef public bint closing            # every answer says Connection: close: the listener is going, or this process
     cdef uint32_t max_connections
     cdef uint32_t max_connections_per_client
     cdef Limits limits
@@ -47,6 +50,7 @@ cdef class Pool:
     cdef public object strategy_error
     cdef public object outcome
     cdef public object probe
+    cdef public object fallback_answer  # fallback.StaticAnswer, when nothing is routable
     cdef public dict sticky
     cdef public bytes sticky_name
     cdef bytes name_bytes
@@ -55,6 +59,14 @@ cdef class Pool:
     cdef int retries
     cdef uint8_t retry_status[200]      # by status - 400: such an answer may be tried elsewhere
     cdef uint64_t retry_kinds           # bit n: Kind n may be retried where its table row allows it
+    cdef Budget budget                  # what retries and hedges are paid from
+    cdef double budget_ratio            # < 0 = no limit
+    cdef int64_t budget_reserve
+    cdef RecentLatency recent           # of the pool's first bytes
+    cdef bint hedges                    # is there anything about hedging to do for a request?
+    cdef double hedge_s                 # 0 = by quantile
+    cdef double hedge_quantile
+    cdef TimerQueue *hedge_timer        # NULL = not known yet
     cdef uint32_t keepalive             # idle connections kept per backend
     cdef double connect_s
     cdef double first_byte_s
@@ -66,13 +78,25 @@ cdef class Pool:
     cdef TimerQueue *keepalive_queue
     cdef Histogram *latency
     cdef Histogram *first_byte_latency
+    cdef public list members            # its backends, for the waiting room
+    cdef public int eligible_count      # how many of them may be picked for a new session now
+    cdef public object limiter          # adaptive concurrency: has `limit` and update(seconds, in_flight) -> limit; None = off
+    cdef bint limited                   # anything in it has a limit
+    cdef uint32_t max_requests          # attempts in flight, all workers; 0 = no limit
+    cdef uint32_t queue_size
+    cdef double queue_s
+    cdef Handler room                   # WaitingRoom (waiting.pxd); None while nothing is limited
+    cdef set full                       # eligible backends that have no place left, None when there are none
     cdef bint bound
     cdef uint32_t version               # grows when the settings change
     cdef void bind_engine(self, Reactor reactor, Segment segment, int worker) noexcept
+    cdef TimerQueue *hedge_queue(self, Reactor reactor) noexcept   # after how long an attempt is hedged; NULL = not at all
+    cdef int64_t expected_first_byte(self, int64_t now) noexcept   # ns: the median of late; 0 = not known
 
 cdef class Route:
     cdef readonly Pool pool
     cdef readonly object config
+    cdef public Route fallback          # where requests go when nothing in the pool is routable
     cdef int64_t body_limit             # -1 = none, -2 = the listener's
     cdef frozenset upgrade              # lower-case protocol names that may pass
     cdef bint websocket
@@ -93,6 +117,7 @@ cdef class Backend:
     cdef public bint bound_ok
     cdef public bint watched
     cdef public double share
+    cdef public int priority
     cdef public bytes set_cookie
     cdef bytes url_bytes
     cdef bytes host
@@ -102,6 +127,10 @@ cdef class Backend:
     cdef int worker
     cdef BackendState *state
     cdef BackendCounters *counters
+    cdef BackendPlaces *places
+    cdef uint32_t max_requests          # attempts in flight, all workers; 0 = no limit
+    cdef uint32_t max_connections       # open connections, all workers; 0 = no limit
+    cdef bint full                      # stands in Pool.full
     cdef int64_t others                 # attempts in flight in the other workers, as read at others_at
     cdef int64_t others_at
     cdef Reactor reactor
@@ -117,4 +146,6 @@ cdef class Outcome:
     cdef readonly int status
     cdef readonly double first_byte_s
     cdef readonly double total_s
+    cdef readonly double retry_after_s
+    cdef readonly int verdict
     cdef readonly bint ok

@@ -1,8 +1,10 @@
 """What the engine keeps of the configuration: listeners, routes, pools and backends; and how an attempt ended."""
 
 from collections.abc import Callable, Collection
+from typing import Protocol
 
 from headgate.config import schema
+from headgate.engine.fallback import StaticAnswer
 from headgate.engine.request import Request
 from headgate.engine.stats import Segment
 
@@ -16,6 +18,8 @@ class Listener:
     """The JSON body of the status page."""
     ready: Callable[[], bool] | None
     """Whether `ready_path` answers 200 (else 503)."""
+    closing: bool
+    """Every answer says `Connection: close`: clients are to come back by another connection."""
     @property
     def fd(self) -> int: ...
     @property
@@ -26,6 +30,14 @@ class Listener:
     def configure(self, config: schema.Listener) -> None:
         """Take over other settings (limits, timeouts, trusted proxies...); `bind` stays. For new requests."""
 
+class Limiter(Protocol):
+    """Says how many attempts may be in flight (`headgate.resilience.gradient2`)."""
+
+    @property
+    def limit(self) -> float: ...
+    def update(self, seconds: float, in_flight: int) -> float:
+        """A window is over: the mean time to the first byte in it, and the most attempts in flight. Returns the new limit."""
+
 class Route:
     """Where a matched request goes."""
 
@@ -33,6 +45,8 @@ class Route:
     def pool(self) -> Pool: ...
     @property
     def config(self) -> schema.Route | None: ...
+    fallback: Route | None
+    """Where requests go when nothing in the pool is routable. The caller makes no loops."""
     def __init__(self, pool: Pool, config: schema.Route | None = None) -> None: ...
 
 class Pool:
@@ -49,17 +63,32 @@ class Pool:
     fallback: Callable[[Request, Collection[Backend]], object] | None
     done: Callable[[Backend, Outcome], None] | None
     strategy_error: Callable[[BaseException | str], None] | None
-    outcome: Callable[[Backend, int], None] | None
-    """(backend, Kind): every failed attempt that counts, and every success of a `watched` backend."""
+    outcome: Callable[[Backend, Outcome], None] | None
+    """Every attempt that matters: failed ones that count, those that were asked for less (429 or 503 with Retry-After),
+    and all at a `watched` backend."""
     probe: Callable[[], Backend | None] | None
     """Set while the pool has half-open backends: claims one of them for an idempotent request."""
+    fallback_answer: StaticAnswer | None
+    """What is answered when nothing in the pool is routable."""
+    @property
+    def retry_tokens(self) -> float:
+        """Retries and hedges that this worker may send now; `retry.budget`."""
     sticky: dict[bytes, Backend] | None
     """Cookie value -> backend."""
     sticky_name: bytes
+    members: list[Backend]
+    """Its backends, in configuration order."""
+    eligible_count: int
+    """How many of them may be picked for a new session."""
+    limiter: Limiter | None
+    """Adaptive concurrency, this worker's; None = off."""
 
     def __init__(self, name: str, slot: int, config: schema.Pool) -> None: ...
     def configure(self, config: schema.Pool) -> None:
-        """Take over other settings (timeouts, retries, host). For new attempts."""
+        """Take over other settings (timeouts, retries, host, limits). For new attempts."""
+
+    def changed(self) -> None:
+        """Members or what may be picked have changed: whoever waits in the queue is looked at again."""
 
 class Backend:
     """One server of a pool, its kept connections and its counters."""
@@ -78,6 +107,10 @@ class Backend:
     def weight(self) -> int:
         """0..256, from the segment; 0 = bound sessions only."""
     @property
+    def ramp(self) -> tuple[float, float]:
+        """(from_s, for_s), from the segment: since when its share grows (monotonic seconds), and for how long;
+        (0.0, 0.0) = it has all of it."""
+    @property
     def active(self) -> int:
         """Attempts in flight, all workers together."""
     @property
@@ -94,12 +127,16 @@ class Backend:
     """Successes are reported through `Pool.outcome` too."""
     share: float
     """What a strategy gives it, against the shares of the others: its weight, less while it starts slowly."""
+    priority: int
+    """As configured; 0 is used first."""
     set_cookie: bytes
     """The complete Set-Cookie line of a new sticky session; empty = none."""
     addresses: list[bytes]
     """Packed socket addresses, tried in order from the one that last worked."""
 
     def __init__(self, pool: Pool, slot: int, config: schema.Backend, *, segment: Segment, worker: int) -> None: ...
+    def configure(self, config: schema.Backend) -> None:
+        """Take over other limits; what is in flight counts against them at once."""
     def close_idle(self) -> None:
         """Drop kept connections."""
 
@@ -115,5 +152,11 @@ class Outcome:
         """Seconds to the first response byte; -1.0 when there was none."""
     @property
     def total_s(self) -> float: ...
+    @property
+    def retry_after_s(self) -> float:
+        """Seconds that an answer of 429 or 503 asked for by Retry-After; -1.0 when it did not."""
+    @property
+    def verdict(self) -> int:
+        """A `headgate.errors.Verdict`: what it says about the backend."""
     @property
     def ok(self) -> bool: ...

@@ -3,7 +3,10 @@ from libc.stdint cimport int64_t
 from libc.string cimport memset
 
 from headgate.engine.address cimport Networks
-from headgate.engine.reactor cimport Reactor
+from headgate.engine.budget cimport budget_configure
+from headgate.engine.places cimport places_add
+from headgate.engine.reactor cimport Reactor, TimerQueue
+from headgate.engine.recent cimport RecentLatency
 from headgate.engine.stats cimport Segment
 
 from headgate.errors import Kind
@@ -11,6 +14,11 @@ from headgate.errors import Kind
 # No server is configured to close idle connections sooner than this; who does, closes them for another reason.
 cdef enum:
     SHORTEST_IDLE_NS = 100000000
+    # A second attempt sooner than this would be one for the scheduler's sake.
+    SHORTEST_HEDGE_NS = 1000000
+
+cdef tuple _NO_RAMP = (0.0, 0.0)
+
 
 cdef double _seconds(object value):
     """A configured duration in seconds; None and "off" are 0."""
@@ -71,10 +79,12 @@ cdef class Pool:
         self.name_bytes = name.encode()
         self.slot = slot
         self.sticky_name = b""
+        self.recent = RecentLatency()
+        self.members = []
         self.configure(config)
 
     def configure(self, object config) -> None:
-        """Take over settings that can change while it runs (timeouts, retries, host). Takes effect for new attempts."""
+        """Take over settings that can change while it runs (timeouts, retries, host, limits). Takes effect for new attempts."""
         self.config = config
         self.host = None
         self.host_of_backend = False
@@ -86,6 +96,13 @@ cdef class Pool:
         self.retry_kinds = 0
         for kind in config.retry.kinds():
             self.retry_kinds |= <unsigned long long>1 << <int>kind
+        self.budget_ratio = -1.0 if config.retry.budget is None else config.retry.budget
+        self.budget_reserve = config.retry.reserve
+        hedge_after = config.retry.hedge_after
+        self.hedges = bool(hedge_after)
+        self.hedge_s = 0.0 if isinstance(hedge_after, str) else _seconds(hedge_after)
+        self.hedge_quantile = float(hedge_after[1:]) / 100 if isinstance(hedge_after, str) else 0.0
+        self.hedge_timer = NULL
         memset(self.retry_status, 0, sizeof(self.retry_status))
         for status in config.retry.statuses():
             if 400 <= status < 600:
@@ -97,15 +114,52 @@ cdef class Pool:
         self.keepalive_s = _seconds(config.timeouts.keepalive)
         self.request_s = _seconds(config.timeouts.request)
         self.tunnel_idle_s = _seconds(config.timeouts.tunnel_idle)
+        self.max_requests = config.limits.max_requests or 0
+        self.queue_size = config.queue.size or 0
+        self.queue_s = _seconds(config.queue.timeout)
+        self.limited = bool(self.max_requests or config.limits.adaptive)
+        for backend in config.backends:
+            if backend.max_requests or backend.max_connections:
+                self.limited = True
         self.bound = False
         self.version += 1
+        self.changed()
+
+    def changed(self) -> None:
+        """Limits, members or what may be picked have changed: who waits may have a place now, or no reason to wait any more."""
+        if self.room is not None:
+            self.room.reactor.make_ready(self.room)
 
     cdef void bind_engine(self, Reactor reactor, Segment segment, int worker) noexcept:
         self.connect = reactor.queue(self.connect_s)
         self.keepalive_queue = reactor.queue(self.keepalive_s)
         self.latency = segment.pool_latency(worker, self.slot)
         self.first_byte_latency = segment.pool_first_byte(worker, self.slot)
+        self.recent.source = self.first_byte_latency
+        budget_configure(&self.budget, self.budget_ratio, self.budget_reserve, segment.workers)
+        if self.hedges and self.hedge_s > 0:
+            self.hedge_timer = reactor.queue(self.hedge_s)
         self.bound = True
+
+    @property
+    def retry_tokens(self) -> float:
+        """Retries and hedges that this worker may send now; `retry.budget`."""
+        return (self.budget.window + self.budget.reserve) / 1e6
+
+    cdef TimerQueue *hedge_queue(self, Reactor reactor) noexcept:
+        cdef int64_t delay
+        if self.hedge_s > 0:
+            return self.hedge_timer
+        if self.recent.look(reactor.now):
+            delay = self.recent.quantile(self.hedge_quantile)
+            self.hedge_timer = reactor.queue((delay if delay > SHORTEST_HEDGE_NS else SHORTEST_HEDGE_NS) / 1e9) if delay >= 0 else NULL
+        return self.hedge_timer
+
+    cdef int64_t expected_first_byte(self, int64_t now) noexcept:
+        cdef int64_t median
+        self.recent.look(now)
+        median = self.recent.quantile(0.5)
+        return median if median > 0 else 0
 
     def __repr__(self) -> str:
         return f"<Pool {self.name}>"
@@ -151,12 +205,29 @@ cdef class Backend:
         # A unix socket has no authority of its own; "localhost" is what curl sends there.
         self.host = self.url.partition("://")[2].encode() or b"localhost"
         self.share = 1.0
+        self.priority = config.priority
         self.set_cookie = b""
         self.segment = segment
         self.worker = worker
         self.state = segment.state(slot)
         self.counters = segment.backend_counters(worker, slot)
+        self.places = segment.backend_places(slot)
         self._addresses = []
+        self.configure(config)
+
+    def configure(self, object config) -> None:
+        """Take over settings that can change while it runs (limits). What is in flight counts against a new limit at once."""
+        cdef BackendCounters *c = self.counters
+        cdef bint requests = bool(config.max_requests)
+        cdef bint connections = bool(config.max_connections)
+        self.config = config
+        if requests != (self.max_requests != 0):
+            places_add(&self.places.requests, c.active - c.requests_held if requests else -c.requests_held, &c.requests_held, &c.requests_pending)
+        if connections != (self.max_connections != 0):
+            places_add(&self.places.connections, c.connections - c.connections_held if connections else -c.connections_held, &c.connections_held,
+                       &c.connections_pending)
+        self.max_requests = config.max_requests or 0
+        self.max_connections = config.max_connections or 0
 
     @property
     def weight(self) -> int:
@@ -169,14 +240,22 @@ cdef class Backend:
         return self.state.flags
 
     @property
+    def ramp(self) -> tuple:
+        """(from_s, for_s): since when its share grows (monotonic seconds) and for how long; (0.0, 0.0) = it has all of it."""
+        if self.state.ramp_from_ms == 0:
+            return _NO_RAMP
+        return self.state.ramp_from_ms / 1e3, self.state.ramp_ms / 1e3
+
+    @property
     def active(self) -> int:
         """Attempts in flight in all workers: this worker's exactly, the others' at most 1 ms old."""
         cdef int worker
         cdef int64_t others = 0
-        if self.segment.workers == 1:
+        cdef int workers = self.segment.used_workers()
+        if workers == 1:
             return self.counters.active
         if self.reactor is None or self.reactor.now - self.others_at > 1000000:
-            for worker in range(self.segment.workers):
+            for worker in range(workers):
                 if worker != self.worker:
                     others += self.segment.backend_counters(worker, self.slot).active
             self.others = others
@@ -239,7 +318,8 @@ cdef class Backend:
 
 
 cdef class Outcome:
-    """How an attempt ended: `kind` (`headgate.errors.Kind`), `status` (0 = no answer), seconds to the first byte (-1 = none) and in all."""
+    """How an attempt ended: `kind` (`headgate.errors.Kind`), `status` (0 = no answer), `verdict` (`headgate.errors.Verdict`: what it
+    says about the backend), seconds to the first byte (-1 = none) and in all, and seconds that a 429 or 503 asked for by Retry-After (-1 = none)."""
 
     def __repr__(self) -> str:
         return f"<Outcome {Kind(self.kind).name} status={self.status} first_byte_s={self.first_byte_s:.6f} total_s={self.total_s:.6f}>"

@@ -64,6 +64,7 @@ cdef class Reactor:
     cdef TimerQueue *queue(self, double seconds) noexcept
     cdef void arm(self, Timer *timer, TimerQueue *queue, int kind) noexcept
     cdef void disarm(self, Timer *timer) noexcept
+    cdef void move_timer(self, Timer *target, Timer *source) noexcept      # target takes source's place and deadline
     cdef void suspend(self, Timer *timer) noexcept     # disarm() without the work: for what is armed again soon
     cdef void read_clock(self) noexcept
     cdef int turn(self, int timeout_ms) except -1

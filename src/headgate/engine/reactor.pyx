@@ -295,6 +295,27 @@ cdef class Reactor:
             timer.next.previous = timer.previous
         timer.queue = NULL
 
+    cdef void move_timer(self, Timer *target, Timer *source) noexcept:
+        cdef TimerQueue *queue = source.queue
+        self.disarm(target)
+        target.kind = source.kind
+        target.suspended = source.suspended
+        if queue == NULL:
+            return
+        target.queue = queue
+        target.deadline = source.deadline
+        target.previous = source.previous
+        target.next = source.next
+        if target.previous == NULL:
+            queue.first = target
+        else:
+            target.previous.next = target
+        if target.next == NULL:
+            queue.last = target
+        else:
+            target.next.previous = target
+        source.queue = NULL
+
     cdef void _set_timer_fd(self) noexcept:
         cdef itimerspec value
         value.it_interval.tv_sec = 0

@@ -17,6 +17,7 @@ cdef enum BackendFlag:          # written by the supervisor
     BACKEND_EJECTED = 16        # breaker open
     BACKEND_HALF_OPEN = 32      # breaker half-open: one idempotent probe at a time
     BACKEND_DRAINING = 64
+    BACKEND_DRAINED = 128       # the drain's deadline has passed: no bound sessions either, connections closed
 
 cdef struct BackendState:       # 256 bytes
     uint32_t flags
@@ -24,7 +25,10 @@ cdef struct BackendState:       # 256 bytes
     uint64_t since_ms           # CLOCK_REALTIME of the last change
     uint32_t probe              # half-open probe: 0 = free, else worker + 1; claimed by compare-and-swap
     uint32_t sequence           # odd while the supervisor writes this record (a seqlock for readers of the whole)
-    char reason[232]            # why, UTF-8, NUL-terminated
+    uint64_t ramp_from_ms       # CLOCK_MONOTONIC: its share grows from here on (least until then); 0 = it has all of it
+    uint32_t ramp_ms            # for how long
+    uint32_t reserved
+    char reason[216]            # why, UTF-8, NUL-terminated
 
 cdef struct BackendCounters:    # 256 bytes, one per worker and backend
     int64_t active              # attempts in flight (a gauge; zeroed by the supervisor when its worker dies)
@@ -38,7 +42,41 @@ cdef struct BackendCounters:    # 256 bytes, one per worker and backend
     uint64_t retried            # attempts that were a retry of a request which failed elsewhere
     int64_t idle                # idle kept connections (gauge)
     uint64_t status[6]          # answers by class; [0] = none
-    uint64_t reserved[16]
+    int64_t connections         # open connections, idle ones included (gauge)
+    int64_t requests_held       # this worker's share of BackendPlaces.requests; see places.pxd
+    uint64_t requests_pending
+    int64_t connections_held    # ... of BackendPlaces.connections
+    uint64_t connections_pending
+    uint64_t reserved[11]
+
+cdef struct BackendPlaces:      # 64 bytes, one per backend: by compare-and-swap from all workers
+    uint64_t requests           # attempts in flight under max_requests
+    uint64_t connections        # open connections under max_connections
+    uint64_t wanted             # 1: a worker found no connection left; who has an idle one gives it up
+    uint64_t reserved[5]
+
+cdef struct PoolPlaces:         # 64 bytes, one per pool: by compare-and-swap from all workers
+    uint64_t requests           # attempts in flight under limits.max_requests
+    uint64_t waiting            # requests in the queue
+    uint64_t fresh              # those of them that any backend would suit
+    uint64_t freed              # grows with every place that is given back
+    uint64_t reserved[4]
+
+cdef struct PoolCounters:       # 256 bytes, one per worker and pool
+    int64_t requests_held       # this worker's share of PoolPlaces.requests; see places.pxd
+    uint64_t requests_pending
+    int64_t waiting_held        # ... of PoolPlaces.waiting (a gauge: requests that wait in this worker)
+    uint64_t waiting_pending
+    int64_t fresh_held          # ... of PoolPlaces.fresh
+    uint64_t fresh_pending
+    uint64_t oldest             # CLOCK_MONOTONIC ns at which the one that waits longest came; 0 = nobody waits
+    uint64_t queued             # requests that had to wait
+    uint64_t queued_ns          # how long, together
+    uint64_t queue_timeouts     # gave up waiting
+    uint64_t overloaded         # met a full queue
+    uint64_t left               # the client left while it waited
+    uint64_t limit              # what adaptive concurrency allows, in thousandths of a request; 0 = not in use
+    uint64_t reserved[19]
 
 cdef struct WorkerCounters:
     uint64_t accepted
@@ -58,13 +96,19 @@ cdef struct WorkerCounters:
     uint64_t started_ms
     int64_t tunnels             # gauge
     uint64_t refused_connections # over max_connections
-    uint64_t reserved[32]
+    uint64_t retries_refused    # retries and hedges that the budget did not allow
+    uint64_t hedges             # second attempts sent while the first was under way
+    uint64_t hedges_won         # of those, the ones whose answer was relayed
+    uint64_t fallbacks          # exchanges that a fallback served
+    uint64_t reserved[28]
 
 cdef class Segment:
     cdef readonly int fd
     cdef readonly int workers
     cdef readonly int backend_capacity
     cdef readonly int pool_capacity
+    cdef int *_wakes                    # an eventfd per worker, where there are several
+    cdef int _wake_count
     cdef char *_base
     cdef size_t _size
     cdef char *_worker(self, int worker) noexcept
@@ -73,8 +117,16 @@ cdef class Segment:
     cdef int _check_worker(self, int worker) except -1
     cdef int _check_pool(self, int pool) except -1
     cdef uint64_t *generation_word(self) noexcept
+    cdef int used_workers(self) noexcept
     cdef BackendState *state(self, int slot) noexcept
     cdef BackendCounters *backend_counters(self, int worker, int slot) noexcept
     cdef WorkerCounters *worker_counters(self, int worker) noexcept
+    cdef BackendPlaces *backend_places(self, int slot) noexcept
+    cdef PoolPlaces *pool_places(self, int pool) noexcept
+    cdef PoolCounters *pool_counters(self, int worker, int pool) noexcept
+    cdef void wake(self, int worker) noexcept
+    cdef void _close_wakes(self) noexcept
+    cdef void _return_backend(self, int worker, int slot) noexcept
+    cdef void _return_pool(self, int worker, int pool) noexcept
     cdef Histogram *pool_latency(self, int worker, int pool) noexcept       # total time of an exchange
     cdef Histogram *pool_first_byte(self, int worker, int pool) noexcept

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Final, TypedDict
 
@@ -12,6 +13,7 @@ CHECKED: Final[int]
 EJECTED: Final[int]
 HALF_OPEN: Final[int]
 DRAINING: Final[int]
+DRAINED: Final[int]
 MAX_WEIGHT: Final[int]
 
 class BackendTotals:
@@ -35,6 +37,8 @@ class BackendTotals:
     """Attempts that were a retry of a request which failed elsewhere."""
     idle: Final[int]
     """Idle kept connections."""
+    connections: Final[int]
+    """Open connections, idle ones included."""
     status: Final[tuple[int, ...]]
     """Answers by class; [0] = none."""
 
@@ -65,6 +69,10 @@ class Totals(TypedDict):
     bytes_sent: int
     tunnels: int
     refused_connections: int
+    retries_refused: int
+    hedges: int
+    hedges_won: int
+    fallbacks: int
     """Over max_connections."""
 
 class WorkerTotals(Totals):
@@ -75,6 +83,27 @@ class WorkerTotals(Totals):
     generation: int
     """The last one applied."""
     started_ms: int
+
+class PoolTotals(TypedDict):
+    """A pool's limits and its queue, over all workers."""
+
+    requests: int
+    """Attempts in flight under `limits.max_requests`; 0 where there is no such limit."""
+    waiting: int
+    """Requests in the queue."""
+    fresh: int
+    """Those of them that any backend would suit; counted only where there are several workers."""
+    queued: int
+    """Requests that had to wait."""
+    queued_ns: int
+    """How long, together; those that still wait left out."""
+    queue_timeouts: int
+    overloaded: int
+    """Met a full queue."""
+    left: int
+    """The client left while it waited."""
+    limit: float
+    """Attempts in flight that adaptive concurrency allows, all workers together; 0 = not in use."""
 
 class Segment:
     """The shared memory of one process tree: `create` in the supervisor, `open` in a worker.
@@ -90,14 +119,17 @@ class Segment:
     pool_capacity: Final[int]
 
     @staticmethod
-    def create(workers: int, backends: int = 8192, pools: int = 1024) -> Segment:
-        """A new, zeroed segment for so many workers (1 to 1024), backends and pools. OSError when memory is refused."""
+    def create(workers: int, backends: int = 8192, pools: int = 1024, *, room: int = 0) -> Segment:
+        """A new, zeroed segment for so many workers (1 to 1024), backends and pools. OSError when memory is refused.
+
+        room: parts for so many workers in all, of which `workers` are in use; see `use_workers`.
+        """
 
     @staticmethod
-    def open(fd: int) -> Segment:
+    def open(fd: int, wakes: Sequence[int] = ()) -> Segment:
         """The segment behind an inherited descriptor, which it takes over (the caller keeps it when this raises).
 
-        ValueError says why it is not one: too short, another magic, another layout or size.
+        wakes: the inherited eventfds, one for each worker; taken over too. ValueError says why it is not one: too short, another magic, another layout or size.
         """
 
     def close(self) -> None:
@@ -107,6 +139,9 @@ class Segment:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+    @property
+    def wakes(self) -> tuple[int, ...]:
+        """An eventfd for each worker, by which the others make it look at its queues; empty where there is one worker."""
 
     # Written by the supervisor.
     def set_backend(
@@ -117,10 +152,12 @@ class Segment:
         weight: int | None = None,
         reason: str | None = None,
         since_ms: int | None = None,
+        ramp: tuple[int, int] | None = None,
     ) -> None:
         """Writes what is given of a backend's state and leaves the rest; bump_generation() makes workers look.
 
-        weight: 0 to 256, else ValueError. reason: cut at 231 bytes of UTF-8. since_ms: milliseconds since 1970.
+        weight: 0 to 256, else ValueError. reason: cut at 215 bytes of UTF-8. since_ms: milliseconds since 1970.
+        ramp: see `backend_ramp`.
         """
 
     def clear_backend(self, slot: int) -> None:
@@ -130,13 +167,23 @@ class Segment:
         """
 
     def clear_pool(self, pool: int) -> None:
-        """Frees a pool's slot for another pool: its histograms become zero in every worker's part."""
+        """Frees a pool's slot for another pool: histograms and counters become zero in every worker's part."""
+
+    def use_workers(self, count: int) -> None:
+        """Workers 0 to count - 1 count from now on: their parts are in every sum, for good."""
+
+    @property
+    def used(self) -> int:
+        """How many workers' parts have been in use."""
+
+    def heartbeat_s(self, worker: int) -> float:
+        """When this worker last looked after its house, in seconds of CLOCK_MONOTONIC; 0 = never."""
 
     def bump_generation(self) -> int:
         """Tells every worker that some state changed; returns the new generation."""
 
     def zero_worker_gauges(self, worker: int) -> None:
-        """After a worker's death: what it had open counts as gone; half-open probes it held are freed."""
+        """After a worker's death: what it had open counts as gone; its probes and its places under limits are freed."""
 
     def release_probe(self, slot: int) -> None:
         """Frees a backend's half-open probe, whoever holds it."""
@@ -150,6 +197,9 @@ class Segment:
     def backend_weight(self, slot: int) -> int: ...
     def backend_reason(self, slot: int) -> str: ...
     def backend_since_ms(self, slot: int) -> int: ...
+    def backend_ramp(self, slot: int) -> tuple[int, int]:
+        """(from_ms, ms): CLOCK_MONOTONIC at which its share begins to grow, and for how long it does; (0, 0) = none."""
+
     def backend_state(self, slot: int) -> tuple[int, int, str, int]:
         """(flags, weight, reason, since_ms), all of one moment."""
 
@@ -164,6 +214,13 @@ class Segment:
 
     def backend_active(self, slot: int) -> int:
         """Attempts in flight at this backend, over all workers."""
+
+    def places(self, slot: int) -> tuple[int, int]:
+        """(attempts in flight under max_requests, connections under max_connections) of a backend, over all workers; 0
+        for what has no limit."""
+
+    def pool_totals(self, pool: int) -> PoolTotals:
+        """A pool's limits and queue, over all workers."""
 
     def worker_totals(self, worker: int) -> WorkerTotals:
         """One worker's counters by the names of WorkerCounters in stats.pxd; `status` and `kind` are lists."""

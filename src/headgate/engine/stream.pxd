@@ -30,6 +30,8 @@ cdef class ExchangeBase(Handler):
     cdef int64_t response_pipe(self, int pipe_fd, size_t size, bint last) noexcept         # response_body, the bytes in a pipe
     cdef void response_end(self, const char *trailer, size_t trailer_size) noexcept
     cdef void upstream_failed(self, int kind) noexcept
+    # from the waiting room
+    cdef void place_offered(self) noexcept                  # it is its turn: begin an attempt, or wait again
 
 cdef class Stream(Handler):
     cdef ExchangeBase exchange
@@ -48,6 +50,8 @@ cdef class Stream(Handler):
     cdef void send_local(self, int status, const char *fields, const char *content_type, const char *body, size_t size, bint close) noexcept
     # downstream: start the request body again for another attempt; False when bytes of it are gone
     cdef bint rewind(self) noexcept
+    # downstream: all of the request body was sent by an earlier attempt that goes on; takes back a rewind()
+    cdef void skip_body(self) noexcept
     # downstream: the exchange is over, the stream may begin the next one
     cdef void complete(self, bint keep) noexcept
     # zero copy: may body bytes go from a pipe straight to this stream now (plain socket, raw framing, nothing waiting)?

@@ -42,6 +42,9 @@ cdef class ExchangeBase(Handler):
     cdef void upstream_failed(self, int kind) noexcept:
         pass
 
+    cdef void place_offered(self) noexcept:
+        pass
+
 
 cdef class Stream(Handler):
     cdef int send_response(self, Head *head, const Answer *answer) noexcept:
@@ -75,6 +78,9 @@ cdef class Stream(Handler):
         pass
 
     cdef void send_local(self, int status, const char *fields, const char *content_type, const char *body, size_t size, bint close) noexcept:
+        pass
+
+    cdef void skip_body(self) noexcept:
         pass
 
     cdef bint rewind(self) noexcept:

@@ -8,7 +8,7 @@ from headgate.engine.head cimport Head
 from headgate.engine.http1 cimport ChunkDecoder, Limits
 from headgate.engine.model cimport Backend
 from headgate.engine.pipes cimport Pipe
-from headgate.engine.reactor cimport Timer
+from headgate.engine.reactor cimport Timer, TimerQueue
 from headgate.engine.stream cimport ExchangeBase
 
 cdef enum UpstreamState:
@@ -26,6 +26,7 @@ cdef class BackendConnection(Connection):
     cdef int64_t idle_since
     cdef int64_t idle_age       # how long it had been idle when it was taken again
     cdef int64_t attached_at    # ctx.now, which names the batch of events in which the request was sent
+    cdef int64_t connect_until  # ns: no address is tried after that
     cdef uint64_t remaining     # of a Content-Length body
     cdef ChunkDecoder chunks
     cdef uint32_t payload_pos   # decoded body bytes not taken yet
@@ -41,6 +42,7 @@ cdef class BackendConnection(Connection):
     cdef bint reusable          # the response allows keeping the connection
     cdef bint got_bytes         # any byte of the current response arrived
     cdef bint send_broken       # the backend does not read any more; it may still have answered
+    cdef bint open              # counted among the backend's connections
     cdef bint never_sent        # the first send of the request failed: nothing of it left this machine
     cdef bint processing
     cdef bint again             # resume() was called while processing
@@ -49,8 +51,10 @@ cdef class BackendConnection(Connection):
     cdef char *trailer
     cdef size_t trailer_size
 
-    cdef int start(self, Backend backend) noexcept                  # 0, or the Kind of the failure
+    cdef int start(self, Backend backend) noexcept                  # 0, NO_PLACE, or the Kind of the failure
     cdef int _connect_next(self) noexcept
+    cdef TimerQueue *_connect_time(self) noexcept
+    cdef void _uncount(self) noexcept
     cdef void attach(self, ExchangeBase exchange, Head *head, uint8_t method, uint16_t flags) noexcept
     cdef void detach(self, bint keep) noexcept                      # the exchange is done with it
     cdef void _connected(self) noexcept

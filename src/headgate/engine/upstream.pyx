@@ -21,13 +21,14 @@ from headgate.engine.http1 cimport (
 )
 from headgate.engine.libc_net cimport (
     AF_INET, AF_INET6, EAGAIN, EINTR, EINVAL, ENOSYS, SPLICE_F_MOVE, SPLICE_F_NONBLOCK, splice, EADDRNOTAVAIL, ECONNREFUSED, EINPROGRESS, EMFILE, ENFILE, ENOBUFS, ENOENT, ENOMEM, EPOLLERR, EPOLLET, EPOLLHUP,
-    EPOLLIN, EPOLLOUT, EPOLLRDHUP, MSG_DONTWAIT, MSG_PEEK, SO_ERROR, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET, SOL_TCP,
-    TCP_NODELAY, close, connect, errno, getpeername, getsockname, getsockopt, recv, setsockopt, sockaddr, sockaddr_storage, socket,
+    EPOLLIN, EPOLLOUT, EPOLLRDHUP, MSG_DONTWAIT, MSG_PEEK, SHUT_WR, SO_ERROR, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET, SOL_TCP,
+    TCP_NODELAY, close, connect, errno, getpeername, getsockname, getsockopt, recv, setsockopt, shutdown, sockaddr, sockaddr_storage, socket,
     socklen_t,
 )
 from headgate.engine.model cimport Backend
 from headgate.engine.pipes cimport Pipe, pipe_acquire, pipe_release
 from headgate.engine.stream cimport SEND_BROKEN, ExchangeBase
+from headgate.engine.waiting cimport NO_PLACE, give_connection, take_connection
 
 cdef enum:
     TIMER_CONNECT = 1
@@ -111,12 +112,27 @@ cdef class BackendConnection(Connection):
     # -- connecting ---------------------------------------------------------------------------------------------
 
     cdef int start(self, Backend backend) noexcept:
+        cdef int kind
         self.backend = backend
         self.addresses_left = <uint32_t>len(backend._addresses)
         self.address_index = backend.preferred
         if self.addresses_left == 0:
             return KIND_CONNECT_FAILED          # its name has not been resolved yet
-        return self._connect_next()
+        if backend.max_connections and not take_connection(backend):
+            return NO_PLACE
+        self.open = True
+        backend.counters.connections += 1
+        kind = self._connect_next()
+        if kind != KIND_OK:
+            self._uncount()
+        return kind
+
+    cdef void _uncount(self) noexcept:
+        if self.open:
+            self.open = False
+            self.backend.counters.connections -= 1
+            if self.backend.max_connections:
+                give_connection(self.backend)
 
     cdef int _connect_next(self) noexcept:
         """Begin to connect to the next address of the backend. 0, or the Kind of the last failure when none is left."""
@@ -152,9 +168,18 @@ cdef class BackendConnection(Connection):
                 return KIND_LOCAL_RESOURCE
             self.state = UP_CONNECTING
             self.writable = self.readable = self.hung_up = False
-            self.ctx.arm(&self.timer, self.backend.pool.connect, TIMER_CONNECT)
+            self.ctx.arm(&self.timer, self._connect_time(), TIMER_CONNECT)
             return KIND_OK
         return kind
+
+    cdef TimerQueue *_connect_time(self) noexcept:
+        """The pool's time to connect, or what is left for all attempts of the exchange to connect."""
+        cdef TimerQueue *configured = self.backend.pool.connect
+        cdef int64_t left = self.connect_until - self.ctx.now
+        if configured != NULL and configured.duration <= left:
+            return configured
+        # In steps of a quarter second: each distinct duration is a queue of its own.
+        return self.ctx.queue((left // 250000000 + 1) * 0.25)
 
     cdef void _connect_failed(self, int kind) noexcept:
         """This address failed: the next one of the same backend, or the end of the attempt."""
@@ -163,7 +188,7 @@ cdef class BackendConnection(Connection):
         self.address_index += 1
         # Whoever listened there is gone: what was learned of its idle time came from its end.
         self.backend.learned_idle = self.backend.proven_idle = 0
-        if self.addresses_left:
+        if self.addresses_left and self.ctx.now < self.connect_until:
             kind = self._connect_next()
             if kind == KIND_OK:
                 return
@@ -669,4 +694,8 @@ cdef class BackendConnection(Connection):
             self.trailer = NULL
             self.trailer_size = 0
         self._drop_pipe()
+        if self.open and self.backend.max_connections and self.fd >= 0 and self.out_framing != FRAMING_TUNNEL:
+            # The descriptor is closed after the batch, the next connection may begin before: FIN has to be ahead of its SYN.
+            shutdown(self.fd, SHUT_WR)
+        self._uncount()
         self.shut()

@@ -131,6 +131,13 @@ class Monitor:
             self._round_done.clear()
             self._schedule(watched, 0.0)
 
+    def remember(self, slot: int, *, up: bool, reason: str) -> None:
+        """What earlier checks (of another process) came to: the next one is not the first."""
+        watched = self._backends[slot]
+        watched.state.state = State.UP if up else State.DOWN
+        watched.state.reason = reason
+        self._settle(slot)
+
     def unwatch(self, slot: int) -> None:
         """Stop checking it. Nothing is reported for it any more."""
         watched = self._backends.pop(slot, None)

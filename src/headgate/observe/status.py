@@ -5,7 +5,8 @@ Made from the shared segment alone, so that whichever process is asked gives the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -14,8 +15,9 @@ import msgspec
 from headgate.engine import stats
 from headgate.engine.stats import Latency, Segment
 from headgate.errors import MEANING, Kind
+from headgate.resilience import slow_start
 
-State = Literal["up", "down", "unchecked", "disabled", "draining", "ejected", "half_open"]
+State = Literal["up", "down", "unchecked", "disabled", "draining", "drained", "ejected", "half_open"]
 
 # (pool name, backend name, URL, slot in the segment)
 BackendRow = tuple[str, str, str, int]
@@ -42,6 +44,8 @@ class BackendStatus(_Record, frozen=True):
     since: str | None
     """When it came into this state (RFC 3339, UTC); None = it never changed."""
     weight: int
+    part: float
+    """The part of its weight that it gets now: below 1 while it starts slowly, or since it asked for less."""
     active_connections: int
     """Attempts in flight."""
     total_requests: int
@@ -51,6 +55,8 @@ class BackendStatus(_Record, frozen=True):
     """Attempts that count against the backend."""
     retried: int
     """Attempts that were the retry of a request which had failed elsewhere."""
+    open_connections: int
+    """Kept ones included."""
     idle_connections: int
     """Kept connections that wait for a request."""
     opened_connections: int
@@ -72,16 +78,36 @@ class LatencyStatus(_Record, frozen=True):
     p99_seconds: float | None
 
 
+class QueueStatus(_Record, frozen=True):
+    """Where requests wait while all backends are full."""
+
+    waiting: int
+    queued: int
+    """Requests that had to wait, since the pool was there."""
+    queued_seconds: float
+    """How long, together; those that still wait left out."""
+    timed_out: int
+    refused: int
+    """Met a full queue."""
+    left: int
+    """The client left while it waited."""
+    adaptive_limit: float | None
+    """Requests in flight that adaptive concurrency allows, over all workers; None where it is not in use."""
+
+
 class PoolStatus(_Record, frozen=True):
     """One pool: its backends summed up, and the latency of its exchanges where its slot is known."""
 
     name: str
     backends: int
     healthy: int
+    panic: bool
+    """Are ejected backends used, since too few others are left?"""
     active_connections: int
     total_requests: int
     total_time: LatencyStatus | None
     first_byte_time: LatencyStatus | None
+    queue: QueueStatus | None
 
 
 class TotalStatus(_Record, frozen=True):
@@ -95,6 +121,10 @@ class TotalStatus(_Record, frozen=True):
     in_flight: int
     answered: int
     retries: int
+    retries_refused: int
+    hedges: int
+    hedges_won: int
+    fallbacks: int
     tunnels: int
     bytes_received: int
     bytes_sent: int
@@ -118,14 +148,17 @@ class Status(_Record, frozen=True):
 
 
 def routable(flags: int) -> bool:
-    """Whether a backend with these flags gets requests: present, enabled, checked, up, and its breaker closed."""
-    return flags & (_ROUTABLE | stats.EJECTED | stats.HALF_OPEN) == _ROUTABLE
+    """Whether a backend with these flags gets requests: present, enabled, checked, up, not drained, and its breaker
+    closed."""
+    return flags & (_ROUTABLE | stats.EJECTED | stats.HALF_OPEN | stats.DRAINED) == _ROUTABLE
 
 
 def state_of(flags: int) -> State:
     """One word for the flags. Of several reasons not to use a backend, the one to look at first."""
     if not (flags & stats.PRESENT and flags & stats.ENABLED):
         return "disabled"
+    if flags & stats.DRAINED:
+        return "drained"
     if not flags & stats.CHECKED:
         return "unchecked"
     if not flags & stats.UP:
@@ -138,12 +171,17 @@ def state_of(flags: int) -> State:
 
 
 def build(
-    segment: Segment, backends: Iterable[BackendRow], *, version: str, pool_slots: Mapping[str, int] | None = None
+    segment: Segment,
+    backends: Iterable[BackendRow],
+    *,
+    version: str,
+    pool_slots: Mapping[str, int] | None = None,
+    in_panic: Collection[str] = (),
 ) -> Status:
     """The document for these backends, in their order; pools in the order in which they first occur.
 
     pool_slots: where each pool's latency is counted; a pool that is not in it has none in the document. Every pool in
-    it is in the document, also one without backends.
+    it is in the document, also one without backends. in_panic: the pools of which the segment does not tell that.
     """
     rows = [_backend(segment, row) for row in backends]
     slots = pool_slots or {}
@@ -154,24 +192,30 @@ def build(
         by_pool.setdefault(name, [])
     return Status(
         backends=rows,
-        pools=[_pool(segment, name, members, slots.get(name)) for name, members in by_pool.items()],
+        pools=[_pool(segment, name, members, slots.get(name), name in in_panic) for name, members in by_pool.items()],
         totals=_totals(segment),
-        workers=segment.workers,
+        workers=segment.used,
         generation=segment.generation,
         version=version,
     )
 
 
 def render(
-    segment: Segment, backends: Iterable[BackendRow], *, version: str, pool_slots: Mapping[str, int] | None = None
+    segment: Segment,
+    backends: Iterable[BackendRow],
+    *,
+    version: str,
+    pool_slots: Mapping[str, int] | None = None,
+    in_panic: Collection[str] = (),
 ) -> bytes:
     """The document as JSON; see `build`."""
-    return msgspec.json.encode(build(segment, backends, version=version, pool_slots=pool_slots))
+    return msgspec.json.encode(build(segment, backends, version=version, pool_slots=pool_slots, in_panic=in_panic))
 
 
 def _backend(segment: Segment, row: BackendRow) -> BackendStatus:
     pool, name, url, slot = row
     flags, weight, reason, since_ms = segment.backend_state(slot)
+    from_ms, for_ms = segment.backend_ramp(slot)
     counted = segment.backend_totals(slot)
     return BackendStatus(
         url=url,
@@ -182,11 +226,13 @@ def _backend(segment: Segment, row: BackendRow) -> BackendStatus:
         reason=reason,
         since=_moment(since_ms) if since_ms else None,
         weight=weight,
+        part=slow_start.factor(time.monotonic(), from_ms / 1e3, for_ms / 1e3),
         active_connections=counted.active,
         total_requests=counted.attempts,
         succeeded=counted.succeeded,
         failed=counted.failed,
         retried=counted.retried,
+        open_connections=counted.connections,
         idle_connections=counted.idle,
         opened_connections=counted.connects,
         reused_connections=counted.reused,
@@ -196,15 +242,30 @@ def _backend(segment: Segment, row: BackendRow) -> BackendStatus:
     )
 
 
-def _pool(segment: Segment, name: str, members: list[BackendStatus], slot: int | None) -> PoolStatus:
+def _pool(segment: Segment, name: str, members: list[BackendStatus], slot: int | None, panic: bool) -> PoolStatus:
     return PoolStatus(
         name=name,
         backends=len(members),
         healthy=sum(member.healthy for member in members),
+        panic=panic,
         active_connections=sum(member.active_connections for member in members),
         total_requests=sum(member.total_requests for member in members),
         total_time=None if slot is None else _latency(segment.latency(slot)),
         first_byte_time=None if slot is None else _latency(segment.latency(slot, first_byte=True)),
+        queue=None if slot is None else _queue(segment, slot),
+    )
+
+
+def _queue(segment: Segment, slot: int) -> QueueStatus:
+    total = segment.pool_totals(slot)
+    return QueueStatus(
+        waiting=total["waiting"],
+        queued=total["queued"],
+        queued_seconds=total["queued_ns"] / 1e9,
+        timed_out=total["queue_timeouts"],
+        refused=total["overloaded"],
+        left=total["left"],
+        adaptive_limit=total["limit"] or None,
     )
 
 
@@ -232,6 +293,10 @@ def _totals(segment: Segment) -> TotalStatus:
         in_flight=total["in_flight"],
         answered=total["answered"],
         retries=total["retries"],
+        retries_refused=total["retries_refused"],
+        hedges=total["hedges"],
+        hedges_won=total["hedges_won"],
+        fallbacks=total["fallbacks"],
         tunnels=total["tunnels"],
         bytes_received=total["bytes_received"],
         bytes_sent=total["bytes_sent"],

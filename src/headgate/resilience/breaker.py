@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Generic, TypeVar
 
+import msgspec
+
 from headgate.errors import MEANING, Kind, Verdict
 
 K = TypeVar("K", bound=Hashable)
@@ -27,9 +29,9 @@ K = TypeVar("K", bound=Hashable)
 RECOVERY_S = 10.0
 # Five minutes: what is broken for hours costs a probe (which is retried elsewhere) now and then, and no more.
 RECOVERY_MAX_S = 300.0
-# One. Probes go one at a time and need idempotent requests, so more of them keep a good backend out of a quiet pool for
-# long. A lucky one does little harm: the detector opens again after a few failures, for twice the time.
-SUCCESS_THRESHOLD = 1
+# Two, as with the `rise` of active checks: one may be luck. More would keep a good backend out of a quiet pool for
+# long, since probes go one at a time and need idempotent requests.
+SUCCESS_THRESHOLD = 2
 # Without a probe for so long (nothing but POST comes, or nothing at all) it closes untried, or it would be lost for
 # ever.
 UNPROBED_S = 30.0
@@ -58,6 +60,19 @@ class Refused(Generic[K]):
 
     key: K
     reason: str
+
+
+class Remembered(msgspec.Struct, frozen=True, kw_only=True):
+    """One breaker's state, to be handed from one process to the next. Times are monotonic seconds."""
+
+    state: State
+    since: float
+    until: float | None
+    reason: str
+    opened_by: int
+    openings: int
+    opened_s: float
+    successes: int
 
 
 class _Breaker:
@@ -116,6 +131,29 @@ class BreakerGroup(Generic[K]):
     def remove(self, key: K) -> None:
         """A backend left the pool. Those that are open stay so, even if fewer may be from now on."""
         self._breakers.pop(key, None)
+
+    def remembered(self, key: K) -> Remembered | None:
+        """Its whole state; None for one that has nothing to remember."""
+        breaker = self._breakers[key]
+        if breaker.state is State.CLOSED and not breaker.openings:
+            return None
+        return Remembered(
+            state=breaker.state,
+            since=breaker.since,
+            until=breaker.until,
+            reason=breaker.reason,
+            opened_by=int(breaker.opened_by),
+            openings=breaker.openings,
+            opened_s=breaker.opened_s,
+            successes=breaker.successes,
+        )
+
+    def restore(self, key: K, remembered: Remembered) -> None:
+        """Be as another group was."""
+        breaker = self._breakers[key]
+        for name in Remembered.__struct_fields__:
+            setattr(breaker, name, getattr(remembered, name))
+        breaker.opened_by = Verdict(remembered.opened_by)
 
     # What is known
 

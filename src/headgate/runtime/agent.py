@@ -14,6 +14,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING, TypeVar
 
 from headgate import __version__
@@ -27,13 +28,16 @@ from headgate.config.schema import Strategy as StrategyConfig
 from headgate.observe import status
 from headgate.routing.match import Entry, Router
 from headgate.runtime import messages
+from headgate.runtime.fallbacks import chain, static_answer
 from headgate.runtime.parts import EngineParts, Parts
 from headgate.runtime.pool import Member, WorkerPool, set_addresses
 from headgate.runtime.snapshot import Snapshot
 from headgate.runtime.transport import Channel, TransportError
 
 if TYPE_CHECKING:
-    from headgate.engine import AccessLog, Backend, Engine, Listener, Route, Segment
+    from headgate.engine import AccessLog, Backend, Engine, Listener, Pool, Route, Segment, StaticAnswer
+
+    _Way = list[tuple[Pool, PoolTimeouts]]
 
 T = TypeVar("T")
 
@@ -50,7 +54,8 @@ _LOG_CLOSE_S = 0.25
 class _Plan:
     """What an apply needs and could have failed to get."""
 
-    strategies: dict[str, Strategy]
+    strategies: dict[str, dict[int, Strategy]]
+    static_answers: dict[str, StaticAnswer | None]
     access_log: AccessLog | None
     log_changed: bool
 
@@ -86,13 +91,14 @@ class WorkerAgent:
         self._config: Config | None = None
         self._pools: dict[str, WorkerPool] = {}
         self._by_slot: dict[int, Backend] = {}
-        self._routes: dict[RouteConfig, tuple[Route, PoolTimeouts]] = {}
+        self._routes: dict[RouteConfig, tuple[Route, _Way]] = {}
         # By `bind` as configured: where that says port 0, the real one is the supervisor's business.
         self._listeners: dict[str, Listener] = {}
         # Listeners that accept no more: connections they accepted still ask them for routes.
         self._closed_listeners: list[tuple[str, Listener]] = []
         # Removed backends whose last requests are still in flight: their connections are not to be kept.
         self._leaving: list[Backend] = []
+        self._leaving_soon = False
         self._draining = False
         self._exited = False
 
@@ -141,8 +147,12 @@ class WorkerAgent:
             case messages.Addresses():
                 if (backend := self._by_slot.get(message.slot)) is not None:
                     set_addresses(backend, message.addresses)
+            case messages.Try():
+                self._try(message)
+            case messages.Leave():
+                self._leave()
             case messages.Drain():
-                self._drain(message.deadline_s)
+                self._drain(message.deadline_s, message.idle_s)
             case messages.ReopenLogs():
                 if self._engine.access_log is not None:
                     self._engine.access_log.reopen()
@@ -162,12 +172,18 @@ class WorkerAgent:
             logger.warning("worker %d: the supervisor is gone, finishing what is in flight", self._worker)
             self._drain(self._config.supervisor.drain if self._config is not None else 0.0)
 
-    def _drain(self, deadline_s: float) -> None:
+    def _leave(self) -> None:
+        """Clients and whoever looks at `ready_path` are told to go elsewhere; everything is served as before."""
+        self._leaving_soon = True
+        for listener in self._listeners.values():
+            listener.closing = True
+
+    def _drain(self, deadline_s: float, idle_s: float = 0.0) -> None:
         """Once more while it drains: another deadline."""
         self._draining = True
         self._closed_listeners += self._listeners.items()
         self._listeners.clear()
-        self._engine.drain(deadline_s, self._drained)
+        self._engine.drain(deadline_s, self._drained, idle_s)
 
     def _drained(self) -> None:
         self._channel.send(messages.Drained(self._engine.cut_off))
@@ -181,12 +197,22 @@ class WorkerAgent:
 
     # Snapshots
 
+    def _try(self, message: messages.Try) -> None:
+        text = ""
+        try:
+            plan = self._prepare(message.config)
+        except Exception as error:
+            text = _why(error)
+        else:
+            if plan.access_log is not None:
+                plan.access_log.close(0.0)
+        self._channel.send(messages.Tried(message.number, text))
+
     def _apply(self, snapshot: Snapshot) -> None:
         try:
-            plan = self._prepare(snapshot)
+            plan = self._prepare(snapshot.config)
         except Exception as error:
-            text = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
-            self._channel.send(messages.Rejected(snapshot.generation, text))
+            self._channel.send(messages.Rejected(snapshot.generation, _why(error)))
             return
         self._commit(snapshot, plan)
         self._segment.set_worker(self._worker, "generation", snapshot.generation)
@@ -194,25 +220,40 @@ class WorkerAgent:
         if self._on_applied is not None:
             self._on_applied()
 
-    def _prepare(self, snapshot: Snapshot) -> _Plan:
+    def _prepare(self, config: Config) -> _Plan:
         """Build what may fail. Changes nothing."""
         strategies = {}
-        for name, config in snapshot.config.pools.items():
-            pool = self._pools.get(name)
-            if pool is None or pool.config.strategy != config.strategy:
-                try:
-                    strategies[name] = self._make_strategy(config.strategy)
-                except Exception as error:
-                    raise ValueError(f"pools.{name}.strategy: {error}") from error
-        Router([_entry(config, None) for config in snapshot.config.routes])  # raises when there is a mistake in them
+        static_answers = {}
+        for name, pool_config in config.pools.items():
+            try:
+                static_answers[name] = static_answer(pool_config.fallback, self._parts)
+            except (OSError, ValueError) as error:
+                raise ValueError(f"pools.{name}.fallback.file: {error}") from error
+            try:
+                strategies[name] = self._make_strategies(self._pools.get(name), pool_config)
+            except Exception as error:
+                raise ValueError(f"pools.{name}.strategy: {error}") from error
+        Router([_entry(route, None) for route in config.routes])  # raises when there is a mistake in them
         old = self._config.access_log if self._config is not None else AccessLogConfig(format="off")
-        changed = old != snapshot.config.access_log
+        changed = old != config.access_log
         try:
-            access_log = self._parts.access_log(snapshot.config.access_log) if changed else None
+            access_log = self._parts.access_log(config.access_log) if changed else None
         except OSError as error:
-            path = snapshot.config.access_log.path
+            path = config.access_log.path
             raise ValueError(f"access_log.path: cannot open {path}: {error.strerror or error}") from error
-        return _Plan(strategies, access_log, changed)
+        return _Plan(strategies, static_answers, access_log, changed)
+
+    def _make_strategies(self, pool: WorkerPool | None, config: PoolConfig) -> dict[int, Strategy]:
+        """The strategies that `pool` has not yet, one for each priority."""
+        kept: Mapping[int, Strategy] = {}
+        if pool is not None and pool.config.strategy == config.strategy:
+            kept = pool.strategies
+        wanted = {backend.priority for backend in config.backends} | {0}
+        new = {priority: self._make_strategy(config.strategy) for priority in sorted(wanted) if priority not in kept}
+        used = [strategy for priority, strategy in {**kept, **new}.items() if priority in wanted]
+        if len({id(strategy) for strategy in used}) < len(used):
+            raise ValueError("one object cannot serve backends of several priorities: give its class")
+        return new
 
     def _commit(self, snapshot: Snapshot, plan: _Plan) -> None:
         config = snapshot.config
@@ -228,7 +269,8 @@ class WorkerAgent:
                 for slot in (snapshot.backend_slots[name, backend.name],)
             ]
             secret = snapshot.sticky_secrets.get(name, b"")
-            self._leaving += pool.apply(pool_config, members, plan.strategies.get(name), secret)
+            self._leaving += pool.apply(pool_config, members, plan.strategies[name], secret)
+            pool.pool.fallback_answer = plan.static_answers[name]
             pools[name] = pool
         self._pools = pools
         self._by_slot = {backend.slot: backend for pool in pools.values() for backend in pool.backends}
@@ -255,6 +297,7 @@ class WorkerAgent:
             worker=self._worker,
             clock=self._clock,
             send=self._channel.send,
+            cut_off=self._engine.cut_off_backend,
         )
 
     def _clock(self) -> float:
@@ -274,6 +317,7 @@ class WorkerAgent:
         listener = self._parts.listener(fds[0], config)
         listener.status = self._status
         listener.ready = partial(self._ready, bind)
+        listener.closing = self._leaving_soon
         self._connect(bind, listener)
         self._listeners[bind] = listener
         self._engine.add_listener(listener)
@@ -293,15 +337,19 @@ class WorkerAgent:
             self._connect(bind, listener)
 
     def _set_routes(self, config: Config) -> None:
-        """The engine's route for each configured one; kept while its pool and the times it takes over are the same."""
+        """The engine's route for each configured one, with one more for each pool that stands in for another;
+        kept while the pools, and the times it takes over from them, are the same."""
         routes = {}
         for route_config in config.routes:
-            pool = self._pools[route_config.pool].pool
-            times = pool.config.timeouts
-            route, old_times = self._routes.get(route_config, (None, None))
-            if route is None or route.pool is not pool or old_times != times:
-                route = self._parts.route(pool, route_config)
-            routes[route_config] = route, times
+            pools = [self._pools[name].pool for name in chain(route_config.pool, config.pools)]
+            way = [(pool, pool.config.timeouts) for pool in pools]
+            route, old_way = self._routes.get(route_config, (None, None))
+            if route is None or way != old_way:
+                made = [self._parts.route(pool, route_config) for pool in pools]
+                for each, stands_in in pairwise(made):
+                    each.fallback = stands_in
+                route = made[0]
+            routes[route_config] = route, way
         self._routes = routes
 
     def _connect(self, bind: str, listener: Listener) -> None:
@@ -324,12 +372,16 @@ class WorkerAgent:
             for backend in pool.backends
         ]
         slots = {pool.name: pool.slot for pool in self._pools.values()}
-        return status.render(self._segment, rows, version=__version__, pool_slots=slots)
+        panic = {pool.name for pool in self._pools.values() if pool.panic}
+        return status.render(self._segment, rows, version=__version__, pool_slots=slots, in_panic=panic)
 
     def _ready(self, bind: str) -> bool:
-        """Can every pool that this listener leads to serve somebody?"""
+        """Can every pool that this listener leads to serve somebody, or one that stands in for it?"""
+        if self._draining or self._leaving_soon or self._config is None:
+            return False
         pools = {config.pool for config, _ in self._routes_of(bind)}
-        return not self._draining and bool(pools) and all(self._pools[name].routable for name in pools)
+        ways = [chain(name, self._config.pools) for name in pools]
+        return bool(ways) and all(any(self._pools[name].routable for name in way) for way in ways)
 
     # Housekeeping
 
@@ -347,6 +399,10 @@ class WorkerAgent:
             for backend in self._leaving:
                 backend.close_idle()
             self._leaving = [backend for backend in self._leaving if backend.active]
+
+
+def _why(error: Exception) -> str:
+    return str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
 
 
 def _entry(config: RouteConfig, target: T) -> Entry[T]:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from headgate.config.schema import Breaker
 from headgate.errors import Kind
-from headgate.resilience.breaker import BreakerGroup, Refused, State, Transition
+from headgate.resilience.breaker import BreakerGroup, Refused, Remembered, State, Transition
 
 log = logging.getLogger("headgate.control")
 
@@ -62,6 +62,16 @@ class Breakers:
     def add(self, pool: str, slot: int) -> None:
         """A new backend, closed."""
         self._groups[pool].add(slot, self._now())
+
+    def remembered(self, pool: str, slot: int) -> Remembered | None:
+        """For `restore` in another process."""
+        return self._groups[pool].remembered(slot)
+
+    def restore(self, pool: str, slot: int, remembered: Remembered) -> State:
+        """Be as it was in another process; returns its state."""
+        self._groups[pool].restore(slot, remembered)
+        self._arm()
+        return remembered.state
 
     def remove(self, pool: str, slot: int) -> None:
         """The backend is gone. (A timer that was for it alone finds nothing to do.)"""

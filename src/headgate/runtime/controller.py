@@ -10,16 +10,20 @@ from __future__ import annotations
 import logging
 import time
 from asyncio import AbstractEventLoop, Event, TimerHandle, timeout
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from random import Random
 from typing import Any
+
+import msgspec
 
 from headgate.config.schema import Config, Strategy
 from headgate.discovery.dns import Lookup, system_lookup
 from headgate.engine import stats
 from headgate.observe.logging import LEVELS
-from headgate.runtime import edits, states
+from headgate.runtime import edits, overrides, states
+from headgate.runtime.drains import checked_deadline
 from headgate.runtime.fleet import Fleet
+from headgate.runtime.knowledge import Knowledge
 from headgate.runtime.links import Link
 from headgate.runtime.messages import (
     Addresses,
@@ -30,11 +34,15 @@ from headgate.runtime.messages import (
     Hello,
     Log,
     Message,
+    Penalty,
     Probed,
     Rejected,
     StrategyError,
+    Tried,
     Trip,
+    Try,
 )
+from headgate.runtime.overrides import Changes, Effective
 from headgate.runtime.secrets import machine_secret, pool_secret, state_directory
 from headgate.runtime.snapshot import Snapshot
 from headgate.runtime.states import BackendRecord
@@ -51,10 +59,12 @@ _HOUSEKEEPING_S = 0.5
 class Controller:
     """Runs a configuration: slots, snapshots, checks, breakers, names, and changes while it runs.
 
-    config: validated. segment: the shared segment, whose states this process alone writes. loop: where everything
-    happens; all methods are called from its thread. lookup: resolves names (blocking, called in threads). random,
-    now (monotonic seconds) and wall (seconds since 1970): injected for tests. secret: the machine's secret for sticky
-    cookies; read from its file, once it is needed, when not given.
+    config: validated, as a file has it. changes: made at run time earlier, to be put over it. segment: the shared
+    segment, whose states this process alone writes. loop: where everything happens; all methods are called from its
+    thread. lookup: resolves names (blocking, called in threads). random, now (monotonic seconds) and wall (seconds
+    since 1970): injected for tests. secret: the machine's secret for sticky cookies; read from its file, once it is
+    needed, when not given. knowledge: what the process before this one knew of the backends (an upgrade);
+    same_segment: it used this very segment, and workers of it still do.
 
     Resolving and checking begin at once; `first_round` waits for them.
     """
@@ -70,16 +80,23 @@ class Controller:
         now: Callable[[], float] | None = None,
         wall: Callable[[], float] = time.time,
         secret: bytes | None = None,
+        changes: Changes = overrides.NONE,
+        knowledge: Knowledge | None = None,
+        same_segment: bool = False,
     ) -> None:
         self._loop = loop
         self._segment = segment
         self._secret = secret
+        self._file = config
         self._config = config
+        self._changes = changes
         self._generation = 0
         self._links: list[Link] = []
         self._publishing = False
         self._late: set[Link] = set()
         self._acknowledged = Event()
+        self._rehearsal = 0
+        self._rehearsing: dict[Link, str | None] = {}
         self._said: set[tuple[str, str]] = set()
         self._timer: TimerHandle | None = None
         self._closed = False
@@ -87,8 +104,22 @@ class Controller:
         """Called with every message of a worker, after the controller has dealt with it."""
         self.on_gone: Callable[[Link], None] = lambda link: None
         """Called when a worker's channel has ended without `detach`; it is detached by then."""
-        self._fleet = Fleet(segment, self._moved, loop=loop, lookup=lookup, random=random, now=now, wall=wall)
-        self.apply(config)
+        self.on_changes: Callable[[Changes], None] = lambda changes: None
+        """Called when what was changed at run time is another than before, with all of it (for a state file)."""
+        self.recycling = True
+        """May the slots of removed backends be used again? Not while workers that are not attached use the segment."""
+        self._fleet = Fleet(
+            segment,
+            self._moved,
+            loop=loop,
+            lookup=lookup,
+            random=random,
+            now=now,
+            wall=wall,
+            knowledge=knowledge,
+            same_segment=same_segment,
+        )
+        self._become(config, overrides.effective(config, changes))
 
     # What there is
 
@@ -96,6 +127,16 @@ class Controller:
     def config(self) -> Config:
         """The configuration as it is now, runtime changes included."""
         return self._config
+
+    @property
+    def file(self) -> Config:
+        """The configuration without runtime changes: as it was last given whole."""
+        return self._file
+
+    @property
+    def changes(self) -> Changes:
+        """What was changed at run time and holds (see `overrides`)."""
+        return self._changes
 
     @property
     def segment(self) -> stats.Segment:
@@ -112,10 +153,19 @@ class Controller:
         """The attached workers."""
         return tuple(self._links)
 
+    def knowledge(self) -> Knowledge:
+        """What is known of the backends, for the process that comes after this one."""
+        return self._fleet.knowledge()
+
     @property
     def events(self) -> list[states.Event]:
         """The last changes of state, oldest first."""
         return list(self._fleet.states.events)
+
+    @property
+    def in_panic(self) -> Collection[str]:
+        """The pools in which ejected backends are used, since too few others are left."""
+        return self._fleet.in_panic
 
     def backends(self, pool: str | None = None) -> list[BackendRecord]:
         """What is known of each backend (of one pool), in the configuration's order. To be read only."""
@@ -137,9 +187,10 @@ class Controller:
             sticky_secrets=self._sticky_secrets(),
         )
 
-    async def first_round(self, timeout_s: float = FIRST_ROUND_S) -> bool:
-        """Wait for names and first checks; false when `timeout_s` ran out with some of them still unknown."""
-        return await self._fleet.first_round(timeout_s)
+    async def first_round(self, timeout_s: float | None = None) -> bool:
+        """Wait for names and first checks; false when `timeout_s` (`FIRST_ROUND_S` if not given) ran out with some of
+        them still unknown."""
+        return await self._fleet.first_round(FIRST_ROUND_S if timeout_s is None else timeout_s)
 
     async def applied(self, timeout_s: float) -> bool:
         """Wait until every attached worker runs the current snapshot; false when one cannot, or time ran out.
@@ -173,6 +224,7 @@ class Controller:
         link.close()
         if link in self._links:
             self._links.remove(link)
+            self._rehearsing.pop(link, None)
             self._late.discard(link)
             self._segment.zero_worker_gauges(link.worker)
             self._recycle()
@@ -202,32 +254,47 @@ class Controller:
     # Changes while it runs. All raise ValueError with a text for people, and then nothing has changed. A backend is
     # named by its name, or by its URL where that is unique in the pool.
 
-    def add_backend(self, pool: str, url: str, weight: int = 1, name: str | None = None) -> BackendRecord:
+    def add_backend(
+        self, pool: str, url: str, weight: int = 1, name: str | None = None, *, priority: int = 0
+    ) -> BackendRecord:
         """One backend more, used as soon as its first check has passed."""
-        config, added = edits.with_backend(self._config, pool, url, weight, name)
-        self.apply(config)
+        config, added = edits.with_backend(self._config, pool, url, weight, name, priority)
+        self._change(config, overrides.with_added(self._changes, self._file, pool, added))
         return self._fleet.records[pool, added.name]
 
     def remove_backend(self, pool: str, backend: str) -> None:
         """No new request from now on; those in flight finish."""
-        self.apply(edits.without_backend(self._config, pool, backend)[0])
+        config, removed = edits.without_backend(self._config, pool, backend)
+        self._change(config, overrides.with_removed(self._changes, self._file, pool, removed.name))
 
-    def drain_backend(self, pool: str, backend: str) -> None:
-        """No new sessions from now on; bound ones go on. `enable_backend` ends it."""
-        self._fleet.administer(self.backend(pool, backend), "draining", enabled=True, draining=True)
+    def drain_backend(self, pool: str, backend: str, deadline_s: float | None = None) -> None:
+        """No new sessions from now on; bound ones go on. `enable_backend` ends it.
+
+        deadline_s: after so many seconds bound sessions go elsewhere, too, and all connections to it are closed: a
+        request in flight ends as one whose connection was reset, which goes elsewhere where that is safe. None: never.
+        Once more sets another deadline.
+        """
+        deadline_s = checked_deadline(deadline_s)
+        record = self.backend(pool, backend)
+        self._fleet.drain(record, deadline_s)
+        self._remember(overrides.with_state(self._changes, record.pool, record.config, "draining"))
 
     def enable_backend(self, pool: str, backend: str) -> None:
         """Back from `drain_backend` or `disable_backend`."""
-        self._fleet.administer(self.backend(pool, backend), "enabled", enabled=True, draining=False)
+        record = self.backend(pool, backend)
+        self._fleet.enable(record)
+        self._remember(overrides.with_state(self._changes, record.pool, record.config, None))
 
     def disable_backend(self, pool: str, backend: str) -> None:
         """No new request at all from now on, bound sessions included; those in flight finish."""
-        self._fleet.administer(self.backend(pool, backend), "disabled", enabled=False, draining=False)
+        record = self.backend(pool, backend)
+        self._fleet.disable(record)
+        self._remember(overrides.with_state(self._changes, record.pool, record.config, "disabled"))
 
     def set_weight(self, pool: str, backend: str, weight: int) -> None:
         """0 to 256; 0 = bound sessions only."""
         config, changed = edits.with_weight(self._config, pool, backend, weight)
-        self.apply(config)
+        self._change(config, overrides.with_weight(self._changes, self._file, pool, changed.name, weight))
         self._fleet.states.happened(self._fleet.records[pool, changed.name], "weight set", str(weight))
 
     def set_strategy(self, pool: str, strategy: str | Mapping[str, Any] | Strategy) -> None:
@@ -235,10 +302,79 @@ class Controller:
 
         A worker that cannot build it refuses the snapshot (see `applied`) and goes on as before.
         """
-        self.apply(edits.with_strategy(self._config, pool, strategy))
+        config = edits.with_strategy(self._config, pool, strategy)
+        chosen = config.pools[pool].strategy
+        self._change(config, overrides.with_strategy(self._changes, self._file, pool, chosen))
+
+    def set_workers(self, workers: int) -> None:
+        """Remember that so many workers are wanted, whatever the file says. (Starting them is the supervisor's.)"""
+        config = msgspec.structs.replace(self._config, workers=workers)
+        self._change(config, overrides.with_workers(self._changes, self._file, workers))
 
     def apply(self, config: Config) -> None:
-        """A whole new configuration. Backends that stay keep their slot, health, breaker and administrative state."""
+        """A whole new configuration, and nothing but it: of what was changed at run time, only which backends are
+        drained or disabled stays. Backends that stay keep their slot, health and breaker."""
+        states = {
+            name: overrides.PoolChanges(states=changed.states)
+            for name, changed in self._changes.pools.items()
+            if changed.states
+        }
+        self._become(config, overrides.effective(config, Changes(states)))
+
+    def merged(self, config: Config) -> Effective:
+        """What would run if this were the file now: `config` with the changes made at run time over it."""
+        return overrides.effective(config, self._changes)
+
+    def reload(self, config: Config) -> Effective:
+        """The file has been read again. Changes made at run time stay, by the rule of `overrides`."""
+        become = self.merged(config)
+        self._become(config, become)
+        return become
+
+    async def rehearse(self, config: Config, timeout_s: float) -> list[str]:
+        """Ask every worker whether it could become this; returns why not, each reason once. Nothing changes.
+
+        What only workers find out: whether a strategy can be imported and built, whether the log can be opened.
+        """
+        self._rehearsal += 1
+        self._rehearsing = dict.fromkeys(self._links)
+        for link in self._links:
+            link.send(Try(self._rehearsal, config))
+            link.deliver()
+        try:
+            async with timeout(timeout_s):
+                while None in self._rehearsing.values():
+                    self._acknowledged.clear()
+                    await self._acknowledged.wait()
+        except TimeoutError:
+            return [f"a worker did not answer within {timeout_s:g} s"]
+        finally:
+            answers, self._rehearsing = self._rehearsing, {}
+        return list(dict.fromkeys(answer for answer in answers.values() if answer))
+
+    def _change(self, config: Config, changes: Changes) -> None:
+        """Something was changed at run time."""
+        self._apply(config)
+        self._remember(changes)
+
+    def _become(self, file: Config, become: Effective) -> None:
+        self._apply(become.config)
+        self._file = file
+        for pool, changed in become.changes.pools.items():
+            for name, change in changed.states.items():
+                record = self._fleet.records[pool, name]
+                if change.state == "disabled":
+                    self._fleet.disable(record)
+                elif not record.draining:  # one that drains already has its deadline
+                    self._fleet.drain(record, None)
+        self._remember(become.changes)
+
+    def _remember(self, changes: Changes) -> None:
+        if changes != self._changes:
+            self._changes = changes
+            self.on_changes(changes)
+
+    def _apply(self, config: Config) -> None:
         self._fleet.apply(config, self._generation + 1)
         self._config = config
         self.publish()
@@ -259,10 +395,16 @@ class Controller:
                     said = f"the new state is refused, workers go on as before: {text}"
                     self._say_once("rejected", said, logging.ERROR)
                 self._acknowledged.set()
+            case Tried(number, text):
+                if number == self._rehearsal and link in self._rehearsing:
+                    self._rehearsing[link] = text
+                    self._acknowledged.set()
             case Failed(slot, kind, reason):
                 self._fleet.failed(slot, kind, reason)
             case Trip(slot, kind, reason):
                 self._fleet.tripped(slot, kind, reason)
+            case Penalty(slot, status, for_s):
+                self._fleet.penalized(slot, status, for_s)
             case Probed(slot, ok, kind):
                 self._fleet.probed(slot, ok, kind)
             case StrategyError(pool, text):
@@ -311,6 +453,8 @@ class Controller:
             link.send(Addresses(slot, addresses))
 
     def _recycle(self) -> None:
+        if not self.recycling:
+            return
         acknowledged = min((link.generation for link in self._links), default=self._generation)
         self._fleet.recycle(acknowledged)
         if self._timer is None and not self._closed and (self._fleet.resting or self._late):

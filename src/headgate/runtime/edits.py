@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from headgate.config.addresses import BackendUrl
-from headgate.config.schema import Backend, Config, Pool, Strategy
+from headgate.config.schema import HIGHEST_PRIORITY, Backend, Config, Pool, Strategy
 from headgate.config.values import Name, Whole, Wrong
 
 
@@ -40,17 +40,26 @@ def backend_of(config: Config, pool: str, backend: str) -> Backend:
     raise ValueError(f"pool {pool!r} has no backend {backend!r} (it has: {known})")
 
 
-def with_backend(config: Config, pool: str, url: str, weight: int, name: str | None) -> tuple[Config, Backend]:
-    """One backend more. Its name must be new in the pool."""
+def with_backend(
+    config: Config, pool: str, url: str, weight: int, name: str | None, priority: int = 0
+) -> tuple[Config, Backend]:
+    """One backend more. Its name and its address must be new in the pool."""
     owner = pool_of(config, pool)
     try:
         added = Backend(
-            url=BackendUrl.parse(url), weight=Whole(0, 256)(weight), name=Name()(name) if name is not None else ""
+            url=BackendUrl.parse(url),
+            weight=Whole(0, 256)(weight),
+            priority=Whole(0, HIGHEST_PRIORITY)(priority),
+            name=Name()(name) if name is not None else "",
         )
     except Wrong as error:
         raise ValueError(_text(error)) from None
     if any(other.name == added.name for other in owner.backends):
         raise ValueError(f"pool {pool!r} has a backend called {added.name!r} already")
+    if (
+        same := next((other for other in owner.backends if other.url.identity == added.url.identity), None)
+    ) is not None:
+        raise ValueError(f"pool {pool!r} has a backend at {added.url.text} already: {same.name}")
     return _with_pool(config, pool, backends=(*owner.backends, added)), added
 
 

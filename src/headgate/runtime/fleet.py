@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 import time
 from asyncio import AbstractEventLoop
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from random import Random
 
 from headgate.config.schema import Backend, Config, Health
@@ -19,8 +19,12 @@ from headgate.errors import MEANING, Kind, Verdict
 from headgate.health.monitor import Monitor
 from headgate.health.plan import check_addresses, plan_for
 from headgate.resilience import breaker, health_state
+from headgate.resilience.eligibility import eligible
 from headgate.runtime.address import pack_address
 from headgate.runtime.breakers import Breakers
+from headgate.runtime.drains import Drains
+from headgate.runtime.knowledge import Knowledge, KnownBackend
+from headgate.runtime.ramps import Ramps
 from headgate.runtime.slots import SlotTable
 from headgate.runtime.states import BackendRecord, States
 
@@ -49,7 +53,10 @@ class Fleet:
         random: Random | None = None,
         now: Callable[[], float] | None = None,
         wall: Callable[[], float] = time.time,
+        knowledge: Knowledge | None = None,
+        same_segment: bool = False,
     ) -> None:
+        """knowledge: from the process before (an upgrade). same_segment: it wrote into this very segment."""
         random = random or Random()
         self._segment = segment
         self._moved = moved
@@ -63,7 +70,50 @@ class Fleet:
         self._pool_slots: SlotTable[str] = SlotTable(segment.pool_capacity)
         self._resolver = Resolver(loop, self._resolved, lookup=lookup, random=random)
         self._monitor = Monitor(loop, self._health_changed, urgent=self._urgent, random=random)
+        self._drains = Drains(loop, self._drain_over)
+        self._ramps = Ramps(now or time.monotonic)
+        self._doubted: set[str] = set()  # pools whose states have changed in this turn of the loop
+        self._in_panic: set[str] = set()
         self._breakers = Breakers(loop, self._breaker_changed, self._breaker_refused, now=now or loop.time)
+
+        self._before: dict[Key, KnownBackend] = {}
+        self._same_segment = same_segment
+        if knowledge is not None:
+            self._before = {(known.pool, known.name): known for known in knowledge.backends}
+            if same_segment:
+                self._take_over_slots(knowledge)
+
+    def _take_over_slots(self, knowledge: Knowledge) -> None:
+        for known in knowledge.backends:
+            self._slots.reserve((known.pool, known.name), known.slot)
+        for pool, slot in knowledge.pools.items():
+            self._pool_slots.reserve(pool, slot)
+        for slot in knowledge.resting_backends:
+            self._slots.rest(slot, 0)
+        for slot in knowledge.resting_pools:
+            self._pool_slots.rest(slot, 0)
+
+    def knowledge(self) -> Knowledge:
+        """All that is known, for the process that comes after this one."""
+        return Knowledge(
+            backends=[
+                KnownBackend(
+                    pool=record.pool,
+                    name=record.config.name,
+                    url=record.config.url.text,
+                    slot=record.slot,
+                    checked=record.checked,
+                    up=record.up,
+                    reason=record.health_reason,
+                    addresses=record.addresses,
+                    breaker=self._breakers.remembered(record.pool, record.slot),
+                )
+                for record in self.records.values()
+            ],
+            pools=self.pool_slots,
+            resting_backends=self._slots.resting_slots(),
+            resting_pools=self._pool_slots.resting_slots(),
+        )
 
     @property
     def pool_slots(self) -> dict[str, int]:
@@ -74,6 +124,11 @@ class Fleet:
     def backend_slots(self) -> dict[Key, int]:
         """(pool name, backend name) -> slot."""
         return dict(self._slots.items())
+
+    @property
+    def in_panic(self) -> Collection[str]:
+        """The pools in which ejected backends are used, since too few others are left."""
+        return self._in_panic
 
     @property
     def resting(self) -> int:
@@ -98,6 +153,7 @@ class Fleet:
         self._monitor.close()
         self._resolver.close()
         self._breakers.close()
+        self._drains.close()
         self.states.close()
 
     # Which backends there are
@@ -109,11 +165,11 @@ class Fleet:
         """
         wanted = {(name, backend.name): backend for name, pool in config.pools.items() for backend in pool.backends}
         gone = [key for key, record in self.records.items() if not _stays(record, wanted.get(key))]
-        new = [key for key in wanted if key not in self.records or key in gone]
+        new = [key for key in wanted if (key not in self.records and self._slots.get(key) is None) or key in gone]
         # What is freed now rests for a moment: it makes no room for what comes now.
         if len(self._slots) + self._slots.resting + len(new) > self._slots.capacity:
             raise ValueError(f"there is no room for so many backends: the segment holds {self._slots.capacity}")
-        new_pools = config.pools.keys() - self._config.pools.keys()
+        new_pools = config.pools.keys() - self.pool_slots.keys()
         if len(self._pool_slots) + self._pool_slots.resting + len(new_pools) > self._pool_slots.capacity:
             raise ValueError(f"there is no room for so many pools: the segment holds {self._pool_slots.capacity}")
         old, self._config = self._config, config
@@ -122,6 +178,8 @@ class Fleet:
         for name in old.pools.keys() - config.pools.keys():
             self._pool_slots.release(name, generation)
             self._breakers.remove_pool(name)
+            self._ramps.forget_pool(name)
+            self._in_panic.discard(name)
         for name, pool in config.pools.items():
             self._pool_slots.take(name)
             self._breakers.configure(name, pool.breaker)
@@ -129,20 +187,64 @@ class Fleet:
             pool = config.pools[key[0]]
             record = self.records.get(key)
             if record is None:
-                self._add(key, backend, pool.health)
+                self._add(key, backend, pool.health, generation)
             else:
                 before = old.pools[key[0]].health
                 record.config = backend
                 if before != pool.health:
                     self._check(record, pool.health)
-                self.states.write(record)
+                self._write(record)
+        self._forget_what_was(generation)
 
-    def administer(self, record: BackendRecord, what: str, *, enabled: bool, draining: bool) -> None:
-        """What the administrator wants of it. Nothing happens when it is so already."""
-        if (record.enabled, record.draining) != (enabled, draining):
-            record.enabled, record.draining = enabled, draining
-            self.states.write(record)
-            self.states.happened(record, what, "")
+    def _forget_what_was(self, generation: int) -> None:
+        """Backends of the process before that this one does not have: their slots rest, like those of removed ones."""
+        if not self._before:
+            return
+        if self._same_segment:
+            for key in self._before.keys() - self.records.keys():
+                self._segment.set_backend(self._slots.release(key, generation), flags=0, reason="removed")
+            for name in self.pool_slots.keys() - self._config.pools.keys():
+                self._pool_slots.release(name, generation)
+        self._before.clear()
+
+    def enable(self, record: BackendRecord) -> None:
+        """The administrator wants it back. Nothing happens when it was not gone."""
+        self._drains.cancel(record.slot)
+        self._administer(record, "enabled", enabled=True, draining=False)
+
+    def disable(self, record: BackendRecord) -> None:
+        """The administrator wants no new request to go there."""
+        self._drains.cancel(record.slot)
+        self._administer(record, "disabled", enabled=False, draining=False)
+
+    def drain(self, record: BackendRecord, deadline_s: float | None) -> None:
+        """No new sessions; what is bound to it moves on after `deadline_s` seconds (None: never)."""
+        self._drains.begin(record.slot, deadline_s)
+        until = "" if deadline_s is None else f"bound sessions may stay for {deadline_s:g} s"
+        self._administer(record, "draining", until, enabled=True, draining=True)
+
+    def _administer(
+        self,
+        record: BackendRecord,
+        what: str,
+        reason: str = "",
+        *,
+        enabled: bool,
+        draining: bool,
+        drained: bool = False,
+    ) -> None:
+        wanted = (enabled, draining, drained)
+        if (record.enabled, record.draining, record.drained) != wanted:
+            record.enabled, record.draining, record.drained = wanted
+            self._write(record)
+            self.states.happened(record, what, reason)
+
+    def _drain_over(self, slot: int) -> None:
+        record = self.at(slot)
+        if record is not None:
+            self._administer(
+                record, "drained", "the deadline has passed", enabled=record.enabled, draining=True, drained=True
+            )
 
     def recycle(self, acknowledged: int) -> None:
         """Every worker runs at least this generation: free the slots that no worker knows any more."""
@@ -153,7 +255,13 @@ class Fleet:
     def _busy(self, slot: int) -> bool:
         return self._segment.backend_active(slot) > 0
 
-    def _add(self, key: Key, backend: Backend, health: Health) -> None:
+    def _add(self, key: Key, backend: Backend, health: Health, generation: int) -> None:
+        known = self._before.get(key)
+        if known is not None and known.url != backend.url.text:
+            # Another backend by the name of an old one: the old one's slot is the old one's, until nobody uses it.
+            if self._same_segment:
+                self._slots.release(key, generation)
+            known = None
         record = BackendRecord(pool=key[0], config=backend, slot=self._slots.take(key))
         self.records[key] = record
         self._breakers.add(key[0], record.slot)
@@ -162,22 +270,63 @@ class Fleet:
             record.addresses = [pack_address(socket.AF_UNIX, url.path)]
         else:
             self._by_name.setdefault((url.host, url.port), []).append(record)
-            record.addresses = list(self._resolver.watch(url.host, url.port))
+            record.addresses = list(self._resolver.watch(url.host, url.port, known.addresses if known else ()))
         self._check(record, health)
-        self.states.write(record)
+        if known is not None:
+            self._recall(record, known, health)
+        self._write(record)
         self.states.happened(record, "added", "", quiet=self._starting)
+
+    def _recall(self, record: BackendRecord, known: KnownBackend, health: Health) -> None:
+        """What the process before knew of it."""
+        if known.checked and health.type != "none" and record.addresses:
+            record.checked, record.up, record.health_reason = True, known.up, known.reason
+            self._monitor.remember(record.slot, up=known.up, reason=known.reason)
+        if known.breaker is not None:
+            record.breaker = self._breakers.restore(record.pool, record.slot, known.breaker)
+            record.breaker_reason = known.breaker.reason
+        if self._same_segment:
+            self.states.recall(record)
 
     def _remove(self, key: Key, generation: int) -> None:
         record = self.records.pop(key)
         self._slots.release(key, generation)
         self._monitor.unwatch(record.slot)
         self._breakers.remove(record.pool, record.slot)
+        self._drains.cancel(record.slot)
+        self._ramps.forget(record)
         url = record.config.url
         if not url.is_unix:
             self._by_name[url.host, url.port].remove(record)
             self._resolver.unwatch(url.host, url.port)
         self.states.withdraw(record)
         self.states.happened(record, "removed", "")
+
+    def _write(self, record: BackendRecord) -> None:
+        """Its state may have changed: tell the workers, and see what that does to its pool."""
+        pool = self._config.pools[record.pool]
+        self._ramps.look(record, pool.slow_start, starting=self._starting)
+        self.states.write(record)
+        if not self._doubted:
+            self._loop.call_soon(self._look_at_pools)
+        self._doubted.add(record.pool)
+
+    def _look_at_pools(self) -> None:
+        """Say it when a pool falls into panic, or is out of it. (Workers work it out for themselves.)"""
+        doubted, self._doubted = self._doubted, set()
+        for name in doubted & self._config.pools.keys():
+            pool = self._config.pools[name]
+            records = [self.records[name, backend.name] for backend in pool.backends]
+            panic = eligible(records, pool.panic).panic
+            if panic == (name in self._in_panic):
+                continue
+            count = f"{sum(record.routable for record in records)} of {len(records)} backends are routable"
+            if panic:
+                self._in_panic.add(name)
+                self.states.pool_happened(name, "panic", f"{count}: ejected ones are used again")
+            else:
+                self._in_panic.discard(name)
+                self.states.pool_happened(name, "no panic any more", count)
 
     # What is seen of them
 
@@ -216,7 +365,7 @@ class Fleet:
                     self._monitor.set_addresses(record.slot, check_addresses(addresses, health.port))
             if not addresses:
                 self._without_address(record)
-            self.states.write(record)
+            self._write(record)
 
     def _health_changed(self, slot: int, transition: health_state.Transition) -> None:
         record = self.at(slot)
@@ -224,7 +373,7 @@ class Fleet:
             return
         up = transition.after is health_state.State.UP
         record.checked, record.up, record.health_reason = True, up, transition.reason
-        self.states.write(record)
+        self._write(record)
         first = self._starting and transition.before is health_state.State.UNCHECKED
         self.states.happened(record, "up" if up else "down", transition.reason, quiet=first and up)
         if transition.down_to_up:
@@ -243,7 +392,7 @@ class Fleet:
             return
         record.breaker, record.breaker_reason = transition.after, transition.reason
         self.states.free_probe(record)
-        self.states.write(record)
+        self._write(record)
         self.states.happened(record, _BREAKER_WORDS[transition.after], transition.reason)
 
     def _breaker_refused(self, slot: int, reason: str) -> None:
@@ -271,6 +420,15 @@ class Fleet:
         record = self.at(slot)
         if record is not None:
             self._breakers.trip(record.pool, slot, Kind(kind), reason)
+
+    def penalized(self, slot: int, status: int, for_s: float) -> None:
+        """It answered so, and asked for less for so long."""
+        record = self.at(slot)
+        if record is None:
+            return
+        if self._ramps.penalize(record, for_s, self._config.pools[record.pool].slow_start):
+            self.states.happened(record, "gets less", f"it answered {status} with Retry-After, for {for_s:g} s")
+        self._write(record)
 
     def probed(self, slot: int, ok: bool, kind: int) -> None:
         """A half-open backend was tried."""

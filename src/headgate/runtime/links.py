@@ -53,6 +53,10 @@ class Link:
         if isinstance(self._channel, DirectChannel):
             self._channel.deliver()
 
+    def fileno(self) -> int:
+        """The channel's descriptor; -1 when it has none."""
+        return self._channel.fileno()
+
     @property
     def busy(self) -> bool:
         """Earlier messages still wait for the worker to read them."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from headgate.config.schema import Listener
+from headgate.config.schema import Config, Listener
 from headgate.runtime.snapshot import Snapshot
 
 
@@ -25,6 +25,13 @@ class Apply(_Message, frozen=True):
     snapshot: Snapshot
 
 
+class Try(_Message, frozen=True):
+    """Could you become this? Build all that may fail, throw it away, and answer `Tried`; nothing changes."""
+
+    number: int
+    config: Config
+
+
 class Listen(_Message, frozen=True):
     """Accept on the one descriptor that comes with this message; it is bound and already listening."""
 
@@ -38,11 +45,21 @@ class Addresses(_Message, frozen=True):
     addresses: list[bytes]
 
 
+class Leave(_Message, frozen=True):
+    """The end is near: say 503 at `ready_path` and `Connection: close` on every answer, and serve on."""
+
+
 class Drain(_Message, frozen=True):
-    """Stop accepting, close idle connections, finish what is in flight, cut off after `deadline_s` seconds, answer
-    `Drained`."""
+    """Stop accepting, finish what is in flight, cut off after `deadline_s` seconds, answer `Drained`.
+
+    Connections without a request are closed after `idle_s` seconds; until then each is told on its next answer.
+
+    The one message that also crosses versions: after an upgrade the new supervisor sends it to the old workers. Its
+    name and its two fields stay as they are.
+    """
 
     deadline_s: float
+    idle_s: float = 0.0
 
 
 class ReopenLogs(_Message, frozen=True):
@@ -77,6 +94,13 @@ class Rejected(_Message, frozen=True):
     text: str
 
 
+class Tried(_Message, frozen=True):
+    """Answer to `Try`: "" when it can, else why not."""
+
+    number: int
+    text: str
+
+
 class Failed(_Message, frozen=True):
     """An attempt failed in a way that bears on the active check: `kind` is a `errors.Kind` whose verdict is CONNECT.
 
@@ -107,6 +131,15 @@ class Probed(_Message, frozen=True):
     kind: int
 
 
+class Penalty(_Message, frozen=True):
+    """A backend answered `status` (429 or 503) and asks for less for `for_s` seconds. At most one per second, backend
+    and worker."""
+
+    slot: int
+    status: int
+    for_s: float
+
+
 class StrategyError(_Message, frozen=True):
     """A user's strategy raised or answered nonsense; the fallback served the request. Once per text and worker."""
 
@@ -130,6 +163,6 @@ class Drained(_Message, frozen=True):
     cut_off: int = 0
 
 
-ToWorker = Apply | Listen | Addresses | Drain | ReopenLogs | Stop
-ToController = Hello | Applied | Rejected | Failed | Trip | Probed | StrategyError | Log | Drained
+ToWorker = Apply | Try | Listen | Addresses | Leave | Drain | ReopenLogs | Stop
+ToController = Hello | Applied | Rejected | Tried | Failed | Trip | Probed | Penalty | StrategyError | Log | Drained
 Message = ToWorker | ToController

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 from headgate.config import schema
 
 if TYPE_CHECKING:
-    from headgate.engine import AccessLog, Backend, Listener, Pool, Route, Segment
+    from headgate.engine import AccessLog, Backend, Listener, Pool, Route, Segment, StaticAnswer
 
 
 class Parts(Protocol):
@@ -20,6 +20,8 @@ class Parts(Protocol):
     def pool(self, name: str, slot: int, config: schema.Pool) -> Pool: ...
 
     def backend(self, pool: Pool, slot: int, config: schema.Backend) -> Backend: ...
+
+    def static_answer(self, status: int, content_type: bytes, fields: bytes, body: bytes) -> StaticAnswer: ...
 
     def access_log(self, config: schema.AccessLog) -> AccessLog | None:
         """None for the format "off". OSError when the file cannot be opened."""
@@ -46,6 +48,9 @@ class EngineParts:
 
     def backend(self, pool: Pool, slot: int, config: schema.Backend) -> Backend:
         return self._engine.Backend(pool, slot, config, segment=self._segment, worker=self._worker)
+
+    def static_answer(self, status: int, content_type: bytes, fields: bytes, body: bytes) -> StaticAnswer:
+        return self._engine.StaticAnswer(status, content_type, fields, body)
 
     def access_log(self, config: schema.AccessLog) -> AccessLog | None:
         if config.format == "off":

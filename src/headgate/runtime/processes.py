@@ -6,40 +6,48 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 
 from headgate.runtime.transport import MessageChannel
 
 # What `headgate.runtime.worker` exits with when it cannot start, and nothing will change that.
 COULD_NOT_START = 3
 
-# A worker that served is replaced within a second however often it is killed; one that never came up gets more time,
-# since whatever stops it will hardly be gone in the next second.
+# A worker is replaced within a second however often it is killed; only one that did not come up several times in a row
+# gets more time, since whatever stops it will hardly be gone in the next second.
+_HASTY_STARTS = 4
 _FIRST_DELAY_S = 0.05
-_LONGEST_DELAY_SERVED_S = 0.8
+_LONGEST_DELAY_SOON_S = 0.8
 _LONGEST_DELAY_S = 10.0
 # One that lived this long died of something new.
 _FORGIVEN_AFTER_S = 10.0
 
 
-def worker_command(worker: int, control: int, segment: int, app_dir: str | None) -> list[str]:
-    """The command line of worker number `worker`; `control` and `segment` are inherited descriptors."""
+def worker_command(
+    worker: int, control: int, segment: int, app_dir: str | None, wakes: Sequence[int] = ()
+) -> list[str]:
+    """The command line of worker number `worker`; `control`, `segment` and `wakes` are inherited descriptors."""
     command = [sys.executable, "-m", "headgate.runtime.worker"]
     command += ["--control", str(control), "--segment", str(segment), "--worker", str(worker)]
+    if wakes:
+        command += ["--wakes", ",".join(map(str, wakes))]
     return command if app_dir is None else [*command, "--app-dir", app_dir]
 
 
-def spawn(worker: int, segment: int, app_dir: str | None) -> tuple[subprocess.Popen[bytes], MessageChannel]:
+def spawn(
+    worker: int, segment: int, app_dir: str | None, wakes: Sequence[int] = ()
+) -> tuple[subprocess.Popen[bytes], MessageChannel]:
     """Start a worker. Raises OSError when the system refuses (no process, no descriptor, no memory).
 
-    It stays in our session and process group, so that a terminal's job control sees one job, and shares our standard
-    output and error.
+    wakes: the segment's eventfds. It stays in our session and process group, so that a terminal's job control sees one
+    job, and shares our standard output and error.
     """
     ours, theirs = socket.socketpair()
     try:
         process = subprocess.Popen(
-            worker_command(worker, theirs.fileno(), segment, app_dir),
+            worker_command(worker, theirs.fileno(), segment, app_dir, wakes),
             stdin=subprocess.DEVNULL,
-            pass_fds=(theirs.fileno(), segment),
+            pass_fds=(theirs.fileno(), segment, *wakes),
         )
     except BaseException:
         ours.close()
@@ -64,15 +72,17 @@ class Backoff:
 
     def __init__(self) -> None:
         self._deaths = 0
+        self._failed_starts = 0
 
     def died(self, lived_s: float, *, served: bool) -> float:
         """It has died after `lived_s` seconds; `served`: it had come up. Returns the seconds to wait."""
         if lived_s >= _FORGIVEN_AFTER_S:
             self._deaths = 0
         self._deaths += 1
+        self._failed_starts = 0 if served else self._failed_starts + 1
         if self._deaths == 1:
             return 0.0
-        longest = _LONGEST_DELAY_SERVED_S if served else _LONGEST_DELAY_S
+        longest = _LONGEST_DELAY_S if self._failed_starts > _HASTY_STARTS else _LONGEST_DELAY_SOON_S
         return float(min(longest, _FIRST_DELAY_S * 2 ** min(self._deaths - 2, 20)))
 
     @property

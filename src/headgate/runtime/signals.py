@@ -6,9 +6,14 @@ import signal
 from asyncio import AbstractEventLoop
 from collections.abc import Callable, Mapping
 
-STOP = (signal.SIGTERM, signal.SIGINT)
+# A person at the terminal does not wait for a balancer in front to notice.
+STOP_NOW = signal.SIGINT
+STOP = (signal.SIGTERM, signal.SIGQUIT)
 REOPEN_LOGS = signal.SIGUSR1
 RELOAD = signal.SIGHUP
+UPGRADE = signal.SIGUSR2
+MORE = signal.SIGTTIN
+FEWER = signal.SIGTTOU
 CHILD = signal.SIGCHLD
 
 

@@ -59,6 +59,23 @@ class SlotTable(Generic[Key]):
             self._keys[slot] = key
         return slot
 
+    def reserve(self, key: Key, slot: int) -> None:
+        """Give the key this very slot, as it had it before (an upgrade). It must be free."""
+        self._free.remove(slot)
+        heapq.heapify(self._free)
+        self._slots[key] = slot
+        self._keys[slot] = key
+
+    def rest(self, slot: int, generation: int) -> None:
+        """A free slot that somebody may still know under its former owner: it rests, too."""
+        self._free.remove(slot)
+        heapq.heapify(self._free)
+        self._resting[slot] = generation
+
+    def resting_slots(self) -> list[int]:
+        """Those that wait to be free."""
+        return list(self._resting)
+
     def release(self, key: Key, generation: int) -> int:
         """Take the slot from its key. `generation` is the first snapshot that is without it. Raises KeyError."""
         slot = self._slots.pop(key)

@@ -26,11 +26,14 @@ class CannotBind(Exception):
 
 @dataclass(slots=True)
 class BoundSocket:
-    """A bound socket that does not listen yet. `bind` carries the real port where the kernel chose it."""
+    """A bound socket that does not listen yet. `bind` carries the real port where the kernel chose it.
+
+    file: device and inode of a unix socket's file that is ours to remove.
+    """
 
     sock: socket.socket
     bind: Bind
-    _file: tuple[int, int] | None = None  # device and inode of a unix socket's file
+    file: tuple[int, int] | None = None
 
     def listen(self) -> None:
         """Let clients in. Raises CannotBind when somebody else listened here in the meantime."""
@@ -42,12 +45,12 @@ class BoundSocket:
     def close(self) -> None:
         """Close our copy. A unix socket's file goes away too, if it is still ours."""
         self.sock.close()
-        if self._file is not None:
+        if self.file is not None:
             with contextlib.suppress(OSError):
                 found = os.lstat(self.bind.path)
-                if (found.st_dev, found.st_ino) == self._file:
+                if (found.st_dev, found.st_ino) == self.file:
                     os.unlink(self.bind.path)
-            self._file = None
+            self.file = None
 
 
 def bind_all(binds: Iterable[Bind], holder: Callable[[Bind], str] = lambda bind: "") -> list[BoundSocket]:

@@ -24,7 +24,8 @@ EVENTS = 1000
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A change of state. time: seconds since 1970. what: "up", "down", "ejected", "half-open", "readmitted"..."""
+    """A change of state. time: seconds since 1970. backend: "" for a pool as a whole. what: "up", "down", "ejected",
+    "half-open", "readmitted"..."""
 
     time: float
     pool: str
@@ -42,13 +43,17 @@ class BackendRecord:
     slot: int
     enabled: bool = True
     draining: bool = False
+    drained: bool = False
+    """The drain's deadline has passed: bound sessions have moved on, too."""
     checked: bool = False
     up: bool = False
     health_reason: str = "not checked yet"
     breaker: Breaker = Breaker.CLOSED
     breaker_reason: str = ""
     addresses: list[bytes] = field(default_factory=list)
-    written: tuple[int, int, str] | None = None
+    ramp: tuple[int, int] = (0, 0)
+    """(from_ms, ms): its share grows from that moment on (CLOCK_MONOTONIC), for so long; (0, 0) = it has all of it."""
+    written: tuple[int, int, str, tuple[int, int]] | None = None
 
     @property
     def name(self) -> str:
@@ -62,11 +67,27 @@ class BackendRecord:
             stats.PRESENT
             | (stats.ENABLED if self.enabled else 0)
             | (stats.DRAINING if self.draining else 0)
+            | (stats.DRAINED if self.drained else 0)
             | (stats.CHECKED if self.checked else 0)
             | (stats.UP if self.up else 0)
             | (stats.EJECTED if self.breaker is Breaker.OPEN else 0)
             | (stats.HALF_OPEN if self.breaker is Breaker.HALF_OPEN else 0)
         )
+
+    @property
+    def weight(self) -> int:
+        """As configured."""
+        return self.config.weight
+
+    @property
+    def priority(self) -> int:
+        """As configured."""
+        return self.config.priority
+
+    @property
+    def factor(self) -> float:
+        """1: who is routable does not depend on who starts slowly."""
+        return 1.0
 
     @property
     def routable(self) -> bool:
@@ -78,6 +99,8 @@ class BackendRecord:
         """Why it is in its state, for the status page."""
         if not self.enabled:
             return "disabled"
+        if self.drained:
+            return "drained: the deadline has passed"
         if self.draining:
             return "draining"
         if not self.up or not self.checked or self.breaker is Breaker.CLOSED:
@@ -108,7 +131,7 @@ class States:
 
     def write(self, record: BackendRecord) -> None:
         """Bring the segment up to date with the record, if it is not."""
-        wanted = (record.flags, record.config.weight, record.reason)
+        wanted = (record.flags, record.config.weight, record.reason, record.ramp)
         if record.written == wanted:
             return
         changed = record.written is None or record.written[0] != wanted[0]
@@ -119,8 +142,15 @@ class States:
             weight=wanted[1],
             reason=wanted[2],
             since_ms=int(self._wall() * 1000) if changed else None,
+            ramp=wanted[3],
         )
         self._announce()
+
+    def recall(self, record: BackendRecord) -> None:
+        """The segment has this backend's state from the process before: what is so already is not written anew."""
+        flags, weight, reason, _ = self._segment.backend_state(record.slot)
+        # A slow start that the process before began goes on: the segment has it until something else is written.
+        record.written = (flags, weight, reason, record.ramp)
 
     def withdraw(self, record: BackendRecord) -> None:
         """The backend is gone: no worker may pick it from now on. Its counters stay until the slot is used again."""
@@ -145,6 +175,11 @@ class States:
         self.events.append(Event(self._wall(), record.pool, record.config.name, what, reason))
         level = logging.DEBUG if quiet else logging.WARNING if what in ("down", "ejected", "failing") else logging.INFO
         log.log(level, "backend %s %s%s", record.name, what, f": {reason}" if reason else "")
+
+    def pool_happened(self, pool: str, what: str, reason: str) -> None:
+        """The same for a pool as a whole; the event names no backend."""
+        self.events.append(Event(self._wall(), pool, "", what, reason))
+        log.log(logging.WARNING if what == "panic" else logging.INFO, "pool %s: %s: %s", pool, what, reason)
 
     def _announce(self) -> None:
         if not self._announced:

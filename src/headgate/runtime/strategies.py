@@ -26,9 +26,10 @@ class StrategyMaker:
         *,
         app_dir: str | None = None,
         local: Mapping[str, object] | None = None,
+        worker: int = 0,
     ) -> None:
         # Seeded by the system: workers that draw the same numbers would run to the same backend together.
-        self._context = Context(random=Random(os.urandom(32)), clock=clock, hash64=hash64)
+        self._context = Context(random=Random(os.urandom(32)), clock=clock, hash64=hash64, worker=worker)
         self._app_dir = app_dir
         self._local = local if local is not None else {}
 

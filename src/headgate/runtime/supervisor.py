@@ -2,7 +2,9 @@
 
 It carries no traffic. Start: bind everything (or stop with exit code 3), start the workers, wait until each runs the
 configuration, wait up to 2 s for names and first checks, then listen and hand the listeners out. A worker that dies
-is replaced. When the supervisor dies, workers see the end of their control socket and drain.
+or hangs is replaced. When the supervisor dies, workers see the end of their control socket and drain.
+
+Files beside this one: `crew` (workers), `listening` (sockets), `reload`, `upgrade`, `notify` (systemd).
 """
 
 from __future__ import annotations
@@ -11,24 +13,32 @@ import asyncio
 import logging
 import os
 import resource
-import signal
-import subprocess
 from asyncio import AbstractEventLoop
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any, Literal
 
+import msgspec
+
+from headgate import __version__
 from headgate.config.addresses import Bind
 from headgate.config.load import load
 from headgate.config.schema import Config
 from headgate.engine import stats
 from headgate.observe.logging import configure
-from headgate.runtime import signals
+from headgate.runtime import signals, upgrade
 from headgate.runtime.controller import Controller
+from headgate.runtime.cores import worker_count
+from headgate.runtime.crew import GRACE_S, NEVER_S, START_TIMEOUT_S, TICK_S, Crew
 from headgate.runtime.holder import describe_holder
-from headgate.runtime.links import Link
-from headgate.runtime.messages import Drain, Drained, Listen, Log, Message, ReopenLogs, Stop
-from headgate.runtime.processes import COULD_NOT_START, Backoff, describe_exit, spawn
-from headgate.runtime.sockets import BoundSocket, CannotBind, bind_all
+from headgate.runtime.listening import Listening
+from headgate.runtime.messages import Leave, ReopenLogs, Stop
+from headgate.runtime.notify import Notifier, listen_descriptors
+from headgate.runtime.overrides import NONE
+from headgate.runtime.reload import Reloader, ReloadResult
+from headgate.runtime.sockets import CannotBind
 from headgate.runtime.summary import summary
+from headgate.runtime.upgrade import CannotUpgrade, HandedListener, HandedWorker, Handover, OldWorker
+from headgate.runtime.watch import FileWatch
 
 log = logging.getLogger("headgate.supervisor")
 
@@ -37,32 +47,24 @@ EXIT_FAILED = 1
 EXIT_CONFIG = 2
 EXIT_COULD_NOT_START = 3
 
-# Importing and compiling a large application module for a strategy may take a while; more than this is a hang.
-START_TIMEOUT_S = 30.0
-# A worker ends by itself when its deadline is over; this much later it is killed.
-_GRACE_S = 2.0
 # Room for what may be added while it runs; memory that is not used is not allocated.
 _LEAST_BACKENDS = 8192
 _LEAST_POOLS = 1024
-# A worker that crashes this often before it ever came up is not going to.
-_START_TRIES = 3
-
-
-class _Worker:
-    """One worker number and the process that fills it, if there is one now."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.process: subprocess.Popen[bytes] | None = None
-        self.link: Link | None = None
-        self.started = 0.0
-        self.backoff = Backoff()
-        self.last_error = ""
-        self.timer: asyncio.TimerHandle | None = None
+# Workers that may be there at a time: SIGTTIN adds some, and after an upgrade the old ones finish what they have.
+_MORE_WORKERS = 12
+_MOST_WORKERS = 1024
+# Is the file another one? Looked at so often with `--watch`.
+_WATCH_S = 1.0
+# The segment's eventfds in what is handed over, by number.
+_WAKE = "wake"
 
 
 class Supervisor:
-    """One run. `run()` returns the exit code."""
+    """One run. `run()` returns the exit code.
+
+    workers: of the command line; goes before the file's, now and after every reload. watch: reload when the file
+    changes. given: what the version before left to us. trial: only show that workers come up, and end.
+    """
 
     def __init__(
         self,
@@ -71,29 +73,77 @@ class Supervisor:
         loop: AbstractEventLoop,
         app_dir: str | None = None,
         config_path: str | os.PathLike[str] | None = None,
+        workers: int | Literal["auto"] | None = None,
+        watch: bool = False,
         on_ready: Callable[[], None] | None = None,
         holder: Callable[[Bind], str] = lambda bind: "",
+        notifier: Notifier | None = None,
+        given: Handover | None = None,
+        trial: bool = False,
     ) -> None:
-        self._config = config
+        self._workers = workers
+        self._config = self._with_workers(config)
         self._loop = loop
         self._app_dir = app_dir
         self._config_path = config_path
+        self._watch = FileWatch(config_path) if watch and config_path is not None else None
         self._on_ready = on_ready
-        self._holder = holder
-        self._controller: Controller | None = None
-        self._segment: stats.Segment | None = None
-        self._bound: list[BoundSocket] = []
-        self._listening = False
+        self._notifier = notifier or Notifier()
+        self._given = given
+        self._trial = trial
+        self._listening = Listening(holder, [] if given or trial else listen_descriptors())
+        self._old: list[OldWorker] = []
+        self._same_segment = False
+        self._timers: list[asyncio.TimerHandle] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._serving = False
         self._stopping = False
+        self._upgrading = False
+        self._notice = False
         self._at_once = False
-        self._workers: list[_Worker] = []
         self._failure: tuple[int, str] | None = None
         self._changed = asyncio.Event()
 
+    @property
+    def stopping(self) -> bool:
+        """The end has begun: nobody should send anything here any more."""
+        return self._stopping
+
+    async def reload(self) -> ReloadResult:
+        """Read the configuration again and put it in force; every mistake is in the result, and on the log."""
+        if not self._serving or self._stopping or self._upgrading:
+            return ReloadResult(False, ("not now: it is starting, being upgraded or stopping",))
+        self._notifier.reloading()
+        result = await self._reloader.reload()
+        for problem in result.problems:
+            log.error("reload: %s", problem)
+        if result.ok:
+            for change in result.plan:
+                log.info("reload: %s", change)
+            log.info("reload: new configuration in force%s", "" if result.plan else ", nothing differs")
+        else:
+            log.error("reload: the new configuration is refused; the old one stays")
+        if not self._stopping:
+            self._notifier.ready(self._state())
+        return result
+
+    async def plan(self) -> ReloadResult:
+        """What `reload` would change now, in words."""
+        if not self._serving or self._stopping or self._upgrading:
+            return ReloadResult(False, ("not now: it is starting, being upgraded or stopping",))
+        return await self._reloader.plan()
+
     async def run(self) -> int:
         """Start, serve until told to stop, drain. Returns the exit code; says why on the log."""
+        if self._given is not None and not self._trial:
+            for handed in self._given.listeners:
+                self._listening.adopt(handed.text, upgrade.bound_socket(handed))
         try:
-            self._bound = bind_all((listener.bind for listener in self._config.listeners), self._holder)
+            if not self._trial:
+                fresh = self._listening.prepare(self._config.listeners)
+                self._fresh = list(fresh)
+                self._listening.commit(self._config.listeners, fresh)
+                self._listening.no_more_given()
         except CannotBind as error:
             for line in str(error).splitlines():
                 log.error("%s", line)
@@ -101,50 +151,115 @@ class Supervisor:
         handlers = signals.Signals(
             self._loop,
             {
-                **dict.fromkeys(signals.STOP, self._stop),
-                signals.REOPEN_LOGS: self._reopen_logs,
-                signals.RELOAD: self._reload_config,
+                signals.STOP_NOW: lambda: self._stop(notice=False),
+                **dict.fromkeys(signals.STOP, lambda: self._stop(notice=True)),
+                signals.REOPEN_LOGS: lambda: self._crew.tell(ReopenLogs()),
+                signals.RELOAD: lambda: self._task(self.reload()),
+                signals.UPGRADE: lambda: self._task(self._upgrade()),
+                signals.MORE: lambda: self._resize(1),
+                signals.FEWER: lambda: self._resize(-1),
                 signals.CHILD: self._reap,
             },
         )
+        self._make()
+        upgrade.unblock_signals()
         try:
             return await self._serve()
         finally:
             handlers.close()
-            self._kill_all()
-            if self._controller is not None:
-                self._controller.close()
-            for bound in self._bound:
-                bound.close()
-            if self._segment is not None:
-                self._segment.close()
+            for timer in self._timers:
+                timer.cancel()
+            for task in self._tasks:
+                task.cancel()
+            self._crew.kill_all()
+            for old in self._old:
+                old.close()
+            self._controller.close()
+            self._listening.close()
+            self._segment.close()
+
+    def _make(self) -> None:
+        """The parts, out of the configuration and what was handed over."""
+        given = self._given
+        self._segment = self._old_segment() or self._new_segment()
+        self._controller = Controller(
+            self._config,
+            self._segment,
+            loop=self._loop,
+            changes=given.changes if given else NONE,
+            knowledge=given.knowledge if given else None,
+            same_segment=self._same_segment,
+        )
+        self._crew = Crew(
+            self._controller,
+            self._segment,
+            loop=self._loop,
+            app_dir=self._app_dir,
+            hand_out=self._listening.hand_out,
+            news=self._changed.set,
+            taken=lambda: [old.number for old in self._old] if self._same_segment else [],
+        )
+        self._reloader = Reloader(
+            self._controller,
+            self._crew,
+            self._listening,
+            loop=self._loop,
+            read=self._read if self._config_path is not None else None,
+            in_force=self._changed.set,
+        )
+        if given is not None and not self._trial:
+            self._old = [OldWorker(self._loop, worker, self._old_gone) for worker in given.workers]
+            self._crew.patient = bool(self._old)
+            self._controller.recycling = not self._old
+
+    def _old_segment(self) -> stats.Segment | None:
+        """The one of the version before, so that its workers go on hearing of backends, and counters go on."""
+        if self._given is None or self._trial:
+            return None
+        wakes = [fd for name, fd in sorted(self._given.descriptors.items()) if name.startswith(_WAKE)]
+        for fd in (self._given.segment, *wakes):
+            os.set_inheritable(fd, False)
+        try:
+            segment = stats.Segment.open(self._given.segment, wakes)
+        except ValueError as error:
+            log.warning("the counters begin anew: %s", error)
+            for fd in (self._given.segment, *wakes):
+                os.close(fd)
+            return None
+        self._same_segment = True
+        return segment
+
+    def _new_segment(self) -> stats.Segment:
+        count = worker_count(self._config)
+        pools = self._config.pools
+        backends = sum(len(pool.backends) for pool in pools.values())
+        # Twice what there is: a reload may replace them all, and the old ones' slots rest for a moment.
+        return stats.Segment.create(
+            count,
+            backends=max(_LEAST_BACKENDS, 2 * backends),
+            pools=max(_LEAST_POOLS, 2 * len(pools)),
+            room=min(_MOST_WORKERS, max(4 * count, count + _MORE_WORKERS)),
+        )
 
     async def _serve(self) -> int:
-        count = worker_count(self._config)
-        backends = sum(len(pool.backends) for pool in self._config.pools.values())
-        # Twice what there is: a reload may replace them all, and the old ones' slots rest for a moment.
-        self._segment = stats.Segment.create(
-            count, backends=max(_LEAST_BACKENDS, 2 * backends), pools=max(_LEAST_POOLS, 2 * len(self._config.pools))
-        )
-        self._controller = controller = Controller(self._config, self._segment, loop=self._loop)
-        controller.on_message = self._message
-        controller.on_gone = self._channel_gone
-        self._workers = [_Worker(number) for number in range(count)]
-        for worker in self._workers:
-            self._start(worker)
-        if not await self._came_up(controller):
+        config = self._controller.config
+        try:
+            self._crew.resize(1 if self._trial else worker_count(config), config.supervisor.retire)
+        except ValueError as error:
+            self._failure = (EXIT_COULD_NOT_START, str(error))
+        self._tick()
+        self._reap()
+        if not await self._came_up():
             return self._give_up()
-        await self._first_round(controller)
+        if self._trial:
+            return EXIT_OK
+        await self._first_round()
         if not self._stopping and self._failure is None:
             try:
-                self._listen()
+                self._let_in()
             except CannotBind as error:
                 log.error("%s", error)
                 return EXIT_COULD_NOT_START
-            for line in summary(controller, [bound.bind for bound in self._bound]):
-                log.info("%s", line)
-            if self._on_ready is not None:
-                self._on_ready()
         while not self._stopping and self._failure is None:
             await self._wait()
         if self._failure is not None:
@@ -153,130 +268,213 @@ class Supervisor:
 
     # Starting
 
-    async def _came_up(self, controller: Controller) -> bool:
-        """Wait until every worker runs the configuration; false when one cannot."""
+    async def _came_up(self) -> bool:
+        """Wait until every worker runs the configuration; false when one cannot.
+
+        After an upgrade the old workers serve meanwhile: then it is waited for as long as it takes.
+        """
         deadline = self._loop.time() + START_TIMEOUT_S
+        said = ""
         while self._failure is None and not self._stopping:
-            if all(worker.link is not None and worker.link.generation for worker in self._workers):
+            if self._crew.up:
                 return True
-            rejected = next((link.rejected for link in controller.links if link.rejected), "")
-            if rejected:
+            rejected = next((link.rejected for link in self._controller.links if link.rejected), "")
+            if rejected and self._old:
+                if rejected != said:
+                    said = rejected
+                    log.error("the new workers refuse the configuration (%s); the old ones serve on", rejected)
+                await self._wait()
+            elif rejected:
                 # What only a worker finds out: a strategy that cannot be imported or built.
                 where = f"{self._config_path}: " if self._config_path else ""
                 self._failure = (EXIT_CONFIG, where + rejected)
-            elif self._loop.time() >= deadline:
+            elif self._crew.failure is not None:
+                final, text = self._crew.failure
+                self._failure = (EXIT_COULD_NOT_START if final else EXIT_FAILED, text)
+            elif self._loop.time() >= deadline and not self._old:
                 self._failure = (EXIT_COULD_NOT_START, f"a worker did not come up within {START_TIMEOUT_S:g} s")
             else:
-                await self._wait(deadline - self._loop.time())
+                await self._wait(None if self._old else deadline - self._loop.time())
         return self._failure is None
 
-    async def _first_round(self, controller: Controller) -> None:
+    async def _first_round(self) -> None:
         """Wait for names and checks, but not when there is something more urgent."""
-        task = self._loop.create_task(controller.first_round())
+        task = self._loop.create_task(self._controller.first_round())
         task.add_done_callback(lambda _: self._changed.set())
         while not task.done() and not self._stopping and self._failure is None:
             await self._wait()
         task.cancel()
 
+    def _let_in(self) -> None:
+        self._listening.listen(self._fresh)
+        self._serving = self._crew.serving = True
+        for link in self._crew.links:
+            self._listening.hand_out(link)
+        for line in summary(self._controller, self._listening.binds):
+            log.info("%s", line)
+        if self._given is not None:
+            log.info("upgraded from %s to %s; %d old workers finish", self._given.version, __version__, len(self._old))
+        limit_s = self._controller.config.supervisor.retire or NEVER_S
+        for old in self._old:
+            old.drain(limit_s, limit_s)
+        self._notifier.ready(self._state())
+        if self._on_ready is not None:
+            self._on_ready()
+
     def _give_up(self) -> int:
         code, text = self._failure or (EXIT_FAILED, "unknown")
-        log.error("cannot %s: %s", "go on" if self._listening else "start", text)
+        log.error("cannot %s: %s", "go on" if self._serving else "start", text)
         return code
 
-    def _start(self, worker: _Worker) -> None:
-        assert self._controller is not None
-        assert self._segment is not None
-        worker.timer = None
-        if self._stopping:
+    # While it runs
+
+    def _tick(self) -> None:
+        """Twice a second."""
+        self._timers = [self._loop.call_later(TICK_S, self._tick)]
+        watchdog_s = self._controller.config.supervisor.watchdog
+        self._crew.look_after(watchdog_s)
+        if self._same_segment and watchdog_s:
+            for old in self._old:
+                if self._loop.time() - self._segment.heartbeat_s(old.number) > 2 * watchdog_s:
+                    old.kill()
+        if self._serving:
+            self._reloader.look_after()
+        now = self._loop.time()
+        if self._notifier.watchdog_s and now >= self._next_word:
+            self._next_word = now + self._notifier.watchdog_s / 2 - TICK_S
+            self._notifier.alive()
+        if self._watch is not None and now >= self._next_look:
+            self._next_look = now + _WATCH_S
+            if self._watch.changed() and self._serving:
+                log.info("the configuration file has changed")
+                self._task(self.reload())
+
+    _next_word = 0.0
+    _next_look = 0.0
+
+    def _read(self) -> Config:
+        assert self._config_path is not None
+        return self._with_workers(load(self._config_path))
+
+    def _with_workers(self, config: Config) -> Config:
+        return config if self._workers is None else msgspec.structs.replace(config, workers=self._workers)
+
+    def _state(self) -> str:
+        config = self._controller.config
+        backends = sum(len(pool.backends) for pool in config.pools.values())
+        return f"{len(self._crew.working)} workers, {len(config.pools)} pools, {backends} backends"
+
+    def _resize(self, by: int) -> None:
+        """SIGTTIN, SIGTTOU."""
+        count = len(self._crew.working) + by
+        if not self._serving or self._stopping or self._upgrading or count < 1:
             return
-        worker.started = self._loop.time()
         try:
-            worker.process, channel = spawn(worker.number, self._segment.fd, self._app_dir)
-        except OSError as error:
-            self._died(worker, f"cannot be started: {error.strerror or error}", served=False)
+            self._crew.resize(count, self._controller.config.supervisor.retire)
+        except ValueError as error:
+            log.error("%s", error)
             return
-        worker.link = self._controller.attach(channel, worker.number)
-        if self._listening:
-            self._hand_out(worker.link)
-
-    def _listen(self) -> None:
-        for bound in self._bound:
-            bound.listen()
-        self._listening = True
-        for worker in self._workers:
-            if worker.link is not None:
-                self._hand_out(worker.link)
-
-    def _hand_out(self, link: Link) -> None:
-        for bound, listener in zip(self._bound, self._config.listeners, strict=True):
-            link.send(Listen(listener), [bound.sock.fileno()])
-
-    # Workers that end
-
-    def _message(self, link: Link, message: Message) -> None:
-        if isinstance(message, Log) and message.level == "error":
-            self._workers[link.worker].last_error = message.text
-        if isinstance(message, Drained) and message.cut_off:
-            log.warning("worker %d: %d requests were cut off at the deadline", link.worker, message.cut_off)
-        self._changed.set()
-
-    def _channel_gone(self, link: Link) -> None:
-        """The worker closed its channel: it is ending, or broken. It has a moment to end by itself."""
-        worker = self._workers[link.worker]
-        process = worker.process
-        if worker.link is link and process is not None:
-            self._loop.call_later(_GRACE_S, _kill, process)
-        self._reap()
+        self._controller.set_workers(count)
 
     def _reap(self) -> None:
-        for worker in self._workers:
-            process = worker.process
-            if process is None or process.poll() is None:
-                continue
-            link, worker.process, worker.link = worker.link, None, None
-            served = link is not None and link.generation > 0
-            if link is not None:
-                link.read_last_words()
-                if self._controller is not None:
-                    self._controller.detach(link)
-            if not self._stopping:
-                text = describe_exit(process.returncode)
-                self._died(worker, text, served=served, final=process.returncode == COULD_NOT_START)
+        for old in list(self._old):
+            old.reap()
+        self._crew.reap()
+
+    def _old_gone(self, old: OldWorker) -> None:
+        self._old.remove(old)
+        if self._same_segment:
+            self._segment.zero_worker_gauges(old.number)
+        if not self._old:
+            self._controller.recycling = True
+            if self._serving and not self._stopping:
+                log.info("the workers of the version before have finished")
+        if not self._serving and not self._stopping:
+            log.error("old worker %d ended before the new ones serve", old.number)
         self._changed.set()
 
-    def _died(self, worker: _Worker, how: str, *, served: bool, final: bool = False) -> None:
-        """Start it again, now or a little later; give up when the start cannot succeed."""
-        delay_s = worker.backoff.died(self._loop.time() - worker.started, served=served)
-        if not self._listening and (final or worker.backoff.deaths >= _START_TRIES):
-            code = EXIT_COULD_NOT_START if final else EXIT_FAILED
-            self._failure = (code, worker.last_error or f"worker {worker.number}: {how}")
-            self._changed.set()
+    def _task(self, work: Coroutine[Any, Any, object]) -> None:
+        task = self._loop.create_task(_swallow(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # Upgrade
+
+    async def _upgrade(self) -> None:
+        """SIGUSR2: become the version that is installed now, if it shows that it can run."""
+        if not self._serving or self._stopping or self._upgrading:
+            log.warning("upgrade: not now: it is starting, being upgraded or stopping")
             return
-        again = f"again in {delay_s:.2g} s" if delay_s else "started again"
-        log.error("worker %d died (%s); %s", worker.number, how, again)
-        worker.timer = self._loop.call_later(delay_s, self._start, worker)
+        self._upgrading = True
+        self._notifier.reloading()
+        try:
+            log.info("upgrade: the new version is tried")
+            await upgrade.try_new_version(self._handover())
+            if self._stopping:
+                return
+            await self._all_said()
+            log.info("upgrade: the new version takes over")
+            upgrade.replace(self._handover())
+        except (CannotUpgrade, OSError) as error:
+            for line in str(error).splitlines():
+                log.error("upgrade: %s", line)
+            log.error("upgrade: refused; the running version stays")
+        finally:
+            self._upgrading = False
+            if not self._stopping:
+                self._notifier.ready(self._state())
+
+    async def _all_said(self) -> None:
+        """Wait until the workers have read what they were told: half a message would make nonsense of the next."""
+        for _ in range(100):
+            if not any(link.busy for link in self._crew.links):
+                return
+            await asyncio.sleep(0.02)
+        raise CannotUpgrade("a worker does not read what it is told")
+
+    def _handover(self) -> Handover:
+        workers = [HandedWorker(worker, pid, control) for worker, pid, control in self._crew.handed()]
+        return Handover(
+            version=__version__,
+            changes=self._controller.changes,
+            knowledge=self._controller.knowledge(),
+            listeners=[
+                HandedListener(text, bound.bind, bound.sock.fileno(), bound.file)
+                for text, bound in self._listening.bound.items()
+            ],
+            workers=[*workers, *(old.handed for old in self._old)],
+            segment=self._segment.fd,
+            descriptors={f"{_WAKE}{number:04d}": fd for number, fd in enumerate(self._segment.wakes)},
+        )
 
     # Ending
 
-    def _stop(self) -> None:
+    def _stop(self, *, notice: bool) -> None:
         if self._stopping:
             log.warning("second signal: ending at once")
             self._at_once = True
+        else:
+            self._notice = notice and self._serving
         self._stopping = True
         self._changed.set()
 
     async def _drain(self) -> int:
-        limit_s = self._config.supervisor.drain
-        log.info("stopping: requests in flight have %g s to finish", limit_s)
-        for bound in self._bound:
-            bound.close()  # our copies; each worker closes its own first of all
-        for worker in self._workers:
-            if worker.timer is not None:
-                worker.timer.cancel()
-            if worker.link is not None:
-                worker.link.send(Drain(limit_s))
-        deadline = self._loop.time() + limit_s + _GRACE_S
-        while any(worker.process is not None for worker in self._workers) and not self._at_once:
+        settings = self._controller.config.supervisor
+        log.info("stopping: requests in flight have %g s to finish", settings.drain)
+        self._notifier.stopping("requests in flight finish")
+        began = self._loop.time()
+        idle_s = min(settings.notice, settings.drain) if self._notice else 0.0
+        if idle_s and any(listener.ready_path for listener in self._controller.config.listeners):
+            self._crew.tell(Leave())
+            await self._notice_period(began + idle_s)
+            idle_s = 0.0
+        self._listening.close()  # our copies; each worker closes its own first of all
+        left = max(0.0, began + settings.drain - self._loop.time())
+        self._crew.drain(left, idle_s)
+        for old in self._old:
+            old.drain(left, idle_s)
+        deadline = self._loop.time() + left + GRACE_S
+        while not self._all_ended() and not self._at_once:
             left = deadline - self._loop.time()
             if left <= 0:
                 log.warning("some workers did not end in time")
@@ -287,22 +485,21 @@ class Supervisor:
         log.info("stopped")
         return EXIT_OK
 
-    async def _end_at_once(self) -> None:
-        for worker in self._workers:
-            if worker.link is not None:
-                worker.link.send(Stop())
-        deadline = self._loop.time() + 0.5
-        while any(worker.process is not None for worker in self._workers) and self._loop.time() < deadline:
-            await self._wait(deadline - self._loop.time())
+    async def _notice_period(self, until: float) -> None:
+        """Clients may still come while `ready_path` says that they should not."""
+        while self._loop.time() < until and not self._at_once:
+            await self._wait(until - self._loop.time())
 
-    def _kill_all(self) -> None:
-        self._stopping = True
-        for worker in self._workers:
-            if worker.timer is not None:
-                worker.timer.cancel()
-            if worker.process is not None:
-                _kill(worker.process)
-                worker.process.wait()
+    def _all_ended(self) -> bool:
+        return self._crew.ended and not self._old
+
+    async def _end_at_once(self) -> None:
+        self._crew.tell(Stop())
+        for old in self._old:
+            old.kill()
+        deadline = self._loop.time() + 0.5
+        while not self._all_ended() and self._loop.time() < deadline:
+            await self._wait(deadline - self._loop.time())
 
     async def _wait(self, timeout_s: float | None = None) -> None:
         """Until something has changed."""
@@ -313,30 +510,13 @@ class Supervisor:
             return
         self._changed.clear()
 
-    # Signals
 
-    def _reopen_logs(self) -> None:
-        for worker in self._workers:
-            if worker.link is not None:
-                worker.link.send(ReopenLogs())
-
-    def _reload_config(self) -> None:
-        if self._config_path is None or self._controller is None or not self._listening:
-            log.warning("SIGHUP: there is no configuration file to read again; nothing changed")
-            return
-        try:
-            config = load(self._config_path)
-            for what in ("listeners", "workers"):
-                if getattr(config, what) != getattr(self._config, what):
-                    raise ValueError(f"a change of `{what}` needs a restart")
-            self._controller.apply(config)
-        except Exception as error:
-            for line in str(error).splitlines():
-                log.error("SIGHUP: %s", line)
-            log.error("SIGHUP: the new configuration is refused; the old one stays")
-            return
-        self._config = config
-        log.info("SIGHUP: new configuration in force")
+async def _swallow(work: Coroutine[Any, Any, object]) -> None:
+    """A signal's work: nobody waits for its result, and what it raises must be seen."""
+    try:
+        await work
+    except Exception:
+        log.exception("a signal could not be obeyed")
 
 
 def serve(
@@ -344,6 +524,8 @@ def serve(
     *,
     app_dir: str | None = None,
     config_path: str | os.PathLike[str] | None = None,
+    workers: int | Literal["auto"] | None = None,
+    watch: bool = False,
     on_ready: Callable[[], None] | None = None,
 ) -> int:
     """Run a configuration until SIGTERM or SIGINT; returns the process's exit code.
@@ -351,12 +533,19 @@ def serve(
     0: stopped as told. 1: the workers keep dying. 2: the configuration is wrong in a way that only a worker finds out
     (a strategy that cannot be built). 3: could not start (an address is taken). The reason is on the log.
 
-    app_dir: where workers look for strategy modules first. config_path: read again on SIGHUP.
-    on_ready: called once, when clients are let in. To be called in the main thread, with no event loop running.
+    app_dir: where workers look for strategy modules first. config_path: read again on SIGHUP. workers: instead of the
+    configuration's, now and after every reload. watch: reload when the file changes. on_ready: called once, when
+    clients are let in. To be called in the main thread, with no event loop running.
     """
     if not logging.getLogger("headgate").handlers:
         configure()
     raise_open_files()
+    trial = upgrade.TRIAL in os.environ
+    try:
+        given = upgrade.given()
+    except (ValueError, OSError) as error:
+        log.error("cannot take over: %s", error)
+        return EXIT_COULD_NOT_START
 
     async def run() -> int:
         supervisor = Supervisor(
@@ -364,22 +553,17 @@ def serve(
             loop=asyncio.get_running_loop(),
             app_dir=app_dir,
             config_path=config_path,
+            workers=workers,
+            watch=watch,
             on_ready=on_ready,
             holder=describe_holder,
+            notifier=Notifier({}) if trial else None,
+            given=given,
+            trial=trial,
         )
         return await supervisor.run()
 
     return asyncio.run(run())
-
-
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        process.send_signal(signal.SIGKILL)
-
-
-def worker_count(config: Config) -> int:
-    """How many workers: the number given, or one for each core this process may run on."""
-    return len(os.sched_getaffinity(0)) if config.workers == "auto" else config.workers
 
 
 def raise_open_files() -> int:

@@ -1,6 +1,6 @@
-"""A worker process: `python -m headgate.runtime.worker --control FD --segment FD --worker N [--app-dir DIR]`.
+"""A worker process: `python -m headgate.runtime.worker --control FD --segment FD --worker N [--wakes FD,…] [--app-dir DIR]`.
 
-Started by the supervisor, by exec, with the control socket and the shared segment as inherited descriptors. It runs the
+Started by the supervisor, by exec, with the control socket, the shared segment and all workers' eventfds as inherited descriptors. It runs the
 engine on its only Python thread and does what the control socket says. It exits with 0 after a drain or a stop (also
 when the supervisor is gone: that reads as EOF), and with 3 when it could not start.
 """
@@ -33,7 +33,16 @@ _LEAST_BUFFERS = 64 << 20
 
 # Ctrl-C and a closing terminal reach the whole process group, and log rotation tools are careless with groups too:
 # what a worker does is decided by the supervisor alone, over the control socket.
-_NOT_OURS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+_NOT_OURS = (
+    signal.SIGINT,
+    signal.SIGTERM,
+    signal.SIGHUP,
+    signal.SIGQUIT,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGTTIN,
+    signal.SIGTTOU,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -47,7 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     channel = MessageChannel(socket.socket(fileno=arguments.control))
     _log_to(channel)
     try:
-        engine = _start(channel, arguments.segment, arguments.worker, arguments.app_dir)
+        segment = Segment.open(arguments.segment, arguments.wakes)
+        engine = _start(channel, segment, arguments.worker, arguments.app_dir)
     except Exception as error:
         channel.send(Log("error", f"worker {arguments.worker} could not start: {type(error).__name__}: {error}"))
         channel.flush()
@@ -60,13 +70,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _start(channel: MessageChannel, segment_fd: int, worker: int, app_dir: str | None) -> Engine:
+def _start(channel: MessageChannel, segment: Segment, worker: int, app_dir: str | None) -> Engine:
     """An engine that does what the channel says, once it runs."""
-    segment = Segment.open(segment_fd)
     engine = Engine(segment, worker)
-    engine.buffer_limit = _buffer_limit(segment.workers)
+    engine.buffer_limit = _buffer_limit(segment.used)
     segment.set_worker(worker, "started_ms", time.time_ns() // 1_000_000)
-    make_strategy = StrategyMaker(lambda: engine.now, app_dir=app_dir)
+    make_strategy = StrategyMaker(lambda: engine.now, app_dir=app_dir, worker=worker)
     agent = WorkerAgent(engine, segment, worker, channel, make_strategy=make_strategy, on_applied=_tune_gc_once())
     agent.start()
     return engine
@@ -136,8 +145,13 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--control", type=int, required=True, metavar="FD")
     parser.add_argument("--segment", type=int, required=True, metavar="FD")
     parser.add_argument("--worker", type=int, required=True, metavar="N")
+    parser.add_argument("--wakes", type=_descriptors, default=(), metavar="FD,...")
     parser.add_argument("--app-dir", default=None, metavar="DIR")
     return parser.parse_args(argv)
+
+
+def _descriptors(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(","))
 
 
 def _name_process(name: str) -> None:

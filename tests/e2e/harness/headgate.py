@@ -53,15 +53,19 @@ class Headgate:
         arguments: Sequence[str | Path] = (),
         ready: bool = True,
         cwd: Path | None = None,
+        prefix: Sequence[str] = (),
     ) -> Headgate:
-        """Start `headgate run` with `config` (a dict, or the text of a TOML file) and wait until `port` answers."""
+        """Start `headgate run` with `config` (a dict, or the text of a TOML file) and wait until `port` answers.
+
+        prefix: put before the command, to run it in a world of its own.
+        """
         if isinstance(config, str):
             path = directory / "headgate.toml"
             path.write_text(config)
         else:
             path = directory / "headgate.json"
             path.write_text(json.dumps(config, indent=1))
-        process = processes.start([*COMMAND, "run", "-c", path, *arguments], cwd=cwd)
+        process = processes.start([*prefix, *COMMAND, "run", "-c", path, *arguments], cwd=cwd)
         headgate = cls(process, port)
         if ready:
             headgate.wait_ready()

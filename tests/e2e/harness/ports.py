@@ -13,13 +13,13 @@ from types import TracebackType
 
 
 class HeldPort:
-    """A TCP port on 127.0.0.1 (or `host`) reserved until `close`."""
+    """A TCP port on 127.0.0.1 (or `host`) reserved until `close`. number: which, where the kernel is not to choose."""
 
-    def __init__(self, host: str = "127.0.0.1") -> None:
+    def __init__(self, host: str = "127.0.0.1", number: int = 0) -> None:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._holder = socket.socket(family, socket.SOCK_STREAM)
         self._holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._holder.bind((host, 0))
+        self._holder.bind((host, number))
         self.host = host
         self.number: int = self._holder.getsockname()[1]
 

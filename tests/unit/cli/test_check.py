@@ -37,6 +37,15 @@ def test_fine(tmp_path: Path, capsys: Said) -> None:
     assert not (tmp_path / "hg.sock").exists()
 
 
+def test_a_pool_without_backends_is_a_warning(tmp_path: Path, capsys: Said) -> None:
+    file = tmp_path / "a.toml"
+    file.write_text('[[listeners]]\nbind = "127.0.0.1:0"\n[pools.web]\nbackends = []\n')
+    assert main(["check", "-c", str(file)]) == 0
+    said = capsys.readouterr()
+    assert said.err.endswith("warning: pools.web has no backends: it answers 503 until some are added while running\n")
+    assert said.out.endswith("1 pool, 0 backends)\n")
+
+
 def test_a_port_that_somebody_else_has(tmp_path: Path, taken: socket.socket, capsys: Said) -> None:
     bind = f"127.0.0.1:{taken.getsockname()[1]}"
     assert main(["check", "-c", write(tmp_path / "a.toml", bind)]) == 3

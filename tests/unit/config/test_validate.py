@@ -27,6 +27,7 @@ from headgate.config.schema import (
     Struct,
 )
 from headgate.config.validate import validate
+from headgate.config.values import Whole
 from headgate.config.walk import Walker, fields_of, table_in
 from headgate.errors import Kind
 
@@ -129,7 +130,10 @@ def test_every_default_passes_its_own_reader() -> None:
             value = None if field.required else getattr(field, "default", None)
             if value is None or value is msgspec.NODEFAULT or value in ("", {}):
                 continue
-            raw: Any = "off" if value == 0 and not isinstance(value, bool) else value
+            zero_is_off = not any(
+                isinstance(note, Whole) and not note.off for note in getattr(hint, "__metadata__", ())
+            )
+            raw: Any = "off" if value == 0 and zero_is_off and not isinstance(value, bool) else value
             if field.name == "statuses":
                 raw = [f"{first}-{last}" for first, last in value]
             problems = Problems()

@@ -175,12 +175,12 @@ def test_a_resolver_that_hangs_holds_up_nothing() -> None:
         assert not await resolver.settled(0.01)
         name, addresses, reason = await changes.next()
         assert (name, addresses) == ("hangs", [])
-        assert reason == "no answer from the resolver within 0.05 s"
+        assert reason == "no answer from the resolver within 1 s"
         assert await resolver.settled(0)
         answers.answer("hangs", ipv4(2))
         assert await changes.next() == ("hangs", ipv4(2), ""), "a late answer is still an answer"
 
-    run(scenario, interval_s=100, patience_s=0.05)
+    run(scenario, interval_s=100, patience_s=1.0)
 
 
 def test_connect_failures_ask_again_before_the_interval() -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headgate.engine.stats import CHECKED, DRAINING, EJECTED, ENABLED, HALF_OPEN, PRESENT, UP, Segment
+from headgate.engine.stats import CHECKED, DRAINED, DRAINING, EJECTED, ENABLED, HALF_OPEN, PRESENT, UP, Segment
 from headgate.errors import Kind
 from headgate.observe.status import Status, build, render, routable, state_of
 
@@ -43,13 +43,16 @@ def segment() -> Iterator[Segment]:
         (GOOD & ~UP | EJECTED, "down", False),
         (GOOD & ~ENABLED | DRAINING, "disabled", False),
         (GOOD | DRAINING | EJECTED, "ejected", False),
+        (GOOD | DRAINING | DRAINED, "drained", False),
+        (GOOD & ~UP | DRAINING | DRAINED, "drained", False),
+        (GOOD & ~ENABLED | DRAINED, "disabled", False),
     ],
 )
 def test_flags_are_one_word_and_one_verdict(flags: int, state: str, healthy: bool) -> None:
     assert (state_of(flags), routable(flags)) == (state, healthy)
 
 
-@given(st.integers(0, 127))
+@given(st.integers(0, 255))
 def test_what_is_routable_is_up_or_draining_and_nothing_else_is(flags: int) -> None:
     assert routable(flags) == (state_of(flags) in ("up", "draining"))
 
@@ -68,6 +71,7 @@ def test_a_backend_with_its_counters(segment: Segment) -> None:
             "reused": 7,
             "retried": 4,
             "idle": 6,
+            "connections": 7,
         }.items():
             segment.add_backend(worker, 3, name, amount)
         segment.add_backend(worker, 3, "status", 9, index=2)
@@ -82,11 +86,13 @@ def test_a_backend_with_its_counters(segment: Segment) -> None:
         "reason": "2 checks passed",
         "since": "2026-11-21T01:02:03.456Z",
         "weight": 5,
+        "part": 1.0,
         "activeConnections": 2,
         "totalRequests": 20,
         "succeeded": 16,
         "failed": 4,
         "retried": 8,
+        "openConnections": 14,
         "idleConnections": 12,
         "openedConnections": 6,
         "reusedConnections": 14,
@@ -140,6 +146,10 @@ def test_totals_name_outcomes_by_their_log_words(segment: Segment) -> None:
         "in_flight",
         "answered",
         "retries",
+        "retries_refused",
+        "hedges",
+        "hedges_won",
+        "fallbacks",
         "tunnels",
         "bytes_received",
         "bytes_sent",
@@ -152,7 +162,7 @@ def test_totals_name_outcomes_by_their_log_words(segment: Segment) -> None:
     segment.add_worker(1, "kind", 2, index=Kind.CONNECT_REFUSED)
     segment.add_worker(1, "status", 4, index=5)
     totals = build(segment, [], version="0").totals
-    assert [getattr(totals, name) for name in names] == list(range(1, 13))
+    assert [getattr(totals, name) for name in names] == list(range(1, len(names) + 1))
     assert totals.outcomes == {"ok": 30, "connect_refused": 2}
     assert totals.statuses["5xx"] == 4
 

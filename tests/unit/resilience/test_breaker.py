@@ -11,7 +11,7 @@ REFUSED, RESET, BAD_STATUS = Kind.CONNECT_REFUSED, Kind.RESET, Kind.BAD_STATUS
 
 
 def pool(n: int, **options: float) -> BreakerGroup[str]:
-    return BreakerGroup("abcdefgh"[:n], **options)  # type: ignore[arg-type]
+    return BreakerGroup("abcdefgh"[:n], **{"success_threshold": 1, **options})  # type: ignore[arg-type]
 
 
 def opened(group: BreakerGroup[str], key: str, now: float, kind: Kind = RESET) -> float:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import given, settings
@@ -15,6 +15,8 @@ SOUND = Flag.PRESENT | Flag.ENABLED | Flag.UP | Flag.CHECKED
 class State:
     flags: int
     weight: int = 1
+    priority: int = 0
+    factor: float = 1.0
 
 
 def good(weight: int = 1, also: int = 0) -> State:
@@ -111,11 +113,56 @@ class TestPanic:
         assert not eligible(pool, 0.6).panic
 
 
+class TestPriorities:
+    def test_backups_stand_by_while_the_first_level_bears_everything(self) -> None:
+        first, second = [good(), good(), good(), EJECTED], [replace(good(), priority=1)]
+        levels = eligible([*second, *first]).levels
+        assert [(level.priority, level.backends, level.load) for level in levels] == [
+            (0, first[:3], 1.0),
+            (1, second, 0.0),
+        ]
+
+    def test_they_take_over_in_proportion(self) -> None:
+        pool = [good(), good(), DOWN, DOWN, *(replace(good(), priority=1) for _ in range(2))]
+        assert [level.load for level in eligible(pool).levels] == pytest.approx([0.7, 0.3])
+
+    def test_what_the_administrator_took_out_is_missing_too(self) -> None:
+        pool = [good(), DISABLED, DRAINING, replace(good(), priority=1)]
+        assert [level.load for level in eligible(pool).levels] == pytest.approx([1.4 / 3, 1 - 1.4 / 3])
+
+    def test_one_that_starts_slowly_counts_as_a_part(self) -> None:
+        pool = [replace(good(), factor=0.25), replace(good(), priority=1)]
+        assert [level.load for level in eligible(pool).levels] == pytest.approx([0.35, 0.65])
+
+    def test_a_level_does_not_panic_while_the_others_can_bear_it(self) -> None:
+        pool = [good(), EJECTED, EJECTED, EJECTED, *(replace(good(), priority=1) for _ in range(2))]
+        found = eligible(pool)
+        assert not found.panic
+        assert [level.load for level in found.levels] == pytest.approx([0.35, 0.65])
+
+    def test_it_does_when_they_cannot(self) -> None:
+        backup = replace(DOWN, priority=1)
+        pool = [good(), EJECTED, EJECTED, EJECTED, backup]
+        found = eligible(pool)
+        assert found.panic
+        assert found.levels[0].backends == pool[:4]
+        assert [level.load for level in found.levels] == [1.0, 0.0]
+
+    def test_when_nobody_is_routable_panic_takes_the_levels_in_order(self) -> None:
+        first, backup = replace(EJECTED), replace(EJECTED, priority=1)
+        found = eligible([first, backup])
+        assert [(level.backends, level.load) for level in found.levels] == [([first], 1.0), ([backup], 0.0)]
+
+    def test_one_level_is_as_without_levels(self) -> None:
+        pool = [good(), good(), EJECTED]
+        assert eligible([replace(state, priority=7) for state in pool], 0.7).panic
+
+
 def test_an_empty_pool() -> None:
     assert eligible([]).new_sessions == []
 
 
-states = st.builds(State, st.integers(0, 127), st.integers(0, 2))
+states = st.builds(State, st.integers(0, 255), st.integers(0, 2), st.integers(0, 3), st.sampled_from([0.1, 0.5, 1.0]))
 
 
 @settings(deadline=None)
@@ -127,6 +174,10 @@ def test_whatever_the_states(pool: list[State], threshold: float | None) -> None
         assert not state.flags & Flag.DRAINING
         assert state.weight
         assert found.panic or not state.flags & (Flag.EJECTED | Flag.HALF_OPEN)
+    assert sorted(map(id, found.new_sessions)) == sorted(id(one) for level in found.levels for one in level.backends)
+    assert [level.priority for level in found.levels] == sorted({state.priority for state in pool})
+    assert all(level.backends for level in found.levels if level.load > 0)
+    assert sum(level.load for level in found.levels) == pytest.approx(1 if found.new_sessions else 0)
     assert set(found.new_sessions) <= set(found.bound)
     assert [state for state in pool if state in found.bound] == found.bound
     if any(state.flags == SOUND and state.weight for state in pool):

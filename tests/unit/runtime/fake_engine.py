@@ -9,13 +9,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from typing import Any
 
 from headgate.config import schema
 from headgate.engine.stats import CHECKED, ENABLED, PRESENT, UP, Segment
-from headgate.errors import MEANING, Kind, Verdict
+from headgate.errors import Kind, Verdict
 
 GOOD = PRESENT | ENABLED | UP | CHECKED
+
+
+@dataclass(frozen=True)
+class Outcome:
+    kind: int
+    verdict: int
+    status: int = 0
+    retry_after_s: float = -1.0
 
 
 class Backend:
@@ -31,6 +40,7 @@ class Backend:
         self.bound_ok = False
         self.watched = False
         self.share = 1.0
+        self.priority = config.priority
         self.succeeded = 0
         self.set_cookie = b""
         self.addresses: list[bytes] = []
@@ -43,6 +53,14 @@ class Backend:
     @property
     def weight(self) -> int:
         return self.segment.backend_weight(self.slot)
+
+    @property
+    def ramp(self) -> tuple[float, float]:
+        from_ms, ms = self.segment.backend_ramp(self.slot)
+        return from_ms / 1e3, ms / 1e3
+
+    def configure(self, config: schema.Backend) -> None:
+        self.config = config
 
     def close_idle(self) -> None:
         self.idle = 0
@@ -77,13 +95,20 @@ class Pool:
         self.fallback: Callable[[Any, Collection[Any]], Any] | None = None
         self.done: Callable[[Any, Any], None] | None = None
         self.strategy_error: Callable[[BaseException | str], None] | None = None
-        self.outcome: Callable[[Any, int], None] | None = None
+        self.outcome: Callable[[Any, Any], None] | None = None
         self.probe: Callable[[], Any] | None = None
+        self.fallback_answer: Any = None
         self.sticky: dict[bytes, Any] | None = None
         self.sticky_name = b""
+        self.members: list[Backend] = []
+        self.eligible_count = 0
+        self.limiter: Any = None
 
     def configure(self, config: schema.Pool) -> None:
         self.config = config
+
+    def changed(self) -> None:
+        pass
 
     def choose(self, request: Request | None = None, tried: Collection[Backend] = ()) -> Backend | None:
         """What the engine does before an attempt."""
@@ -111,19 +136,20 @@ class Pool:
         assert answer is None or isinstance(answer, Backend)
         return answer
 
-    def finish(self, backend: Backend, kind: Kind = Kind.OK) -> None:
+    def finish(self, backend: Backend, kind: Kind = Kind.OK, *, status: int = 0, retry_after_s: float = -1.0) -> None:
         """An attempt at `backend` ended so."""
-        verdict = MEANING[kind].verdict
+        verdict = Verdict.NONE if status == 503 and retry_after_s >= 0 else kind.verdict
         if verdict is Verdict.SUCCESS:
             backend.succeeded += 1
-        if (backend.watched or verdict not in (Verdict.NONE, Verdict.SUCCESS)) and self.outcome:
-            self.outcome(backend, int(kind))
+        if (backend.watched or verdict > Verdict.SUCCESS or retry_after_s >= 0) and self.outcome:
+            self.outcome(backend, Outcome(int(kind), int(verdict), status, retry_after_s))
 
 
 class Route:
     def __init__(self, pool: Pool, config: schema.Route | None = None) -> None:
         self.pool = pool
         self.config = config
+        self.fallback: Route | None = None
 
 
 class Listener:
@@ -158,6 +184,7 @@ class Engine:
         self.chores: list[tuple[float, Callable[[], None]]] = []
         self.draining: tuple[float, Callable[[], None]] | None = None
         self.stopped = False
+        self.cut_off_backends: list[Backend] = []
 
     def fileno(self) -> int:
         return -1
@@ -177,6 +204,9 @@ class Engine:
     def every(self, interval_s: float, callback: Callable[[], None]) -> None:
         self.chores.append((interval_s, callback))
 
+    def cut_off_backend(self, backend: Backend) -> None:
+        self.cut_off_backends.append(backend)
+
     def add_listener(self, listener: Listener) -> None:
         self.listeners.append(listener)
 
@@ -184,7 +214,7 @@ class Engine:
         self.listeners.remove(listener)
         os.close(listener.fd)
 
-    def drain(self, deadline_s: float, done: Callable[[], None]) -> None:
+    def drain(self, deadline_s: float, done: Callable[[], None], idle_s: float = 0.0) -> None:
         for listener in list(self.listeners):
             self.remove_listener(listener)
         self.draining = (deadline_s, done)
@@ -247,6 +277,9 @@ class Parts:
 
     def backend(self, pool: Any, slot: int, config: schema.Backend) -> Any:
         return Backend(pool, slot, config, self.segment)
+
+    def static_answer(self, status: int, content_type: bytes, fields: bytes, body: bytes) -> Any:
+        return status, content_type, fields, body
 
     def access_log(self, config: schema.AccessLog) -> Any:
         if config.format == "off":

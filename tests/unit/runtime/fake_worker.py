@@ -2,7 +2,8 @@
 
 What goes wrong is said by the environment variable FAKE_WORKER: "crash" (dies before it applied anything), "refuse"
 (exit code 3 and a reason), "reject" (says Rejected), "slow" (keeps its connections until the drain deadline), "log"
-(says when it has applied a snapshot).
+(says when it has applied a snapshot), "cannot" (the same, and cannot become another one), "hang" (worker 1 gives no
+sign of life).
 """
 
 from __future__ import annotations
@@ -22,11 +23,14 @@ from headgate.runtime.messages import (
     Drain,
     Drained,
     Hello,
+    Leave,
     Listen,
     Log,
     Rejected,
     ReopenLogs,
     Stop,
+    Tried,
+    Try,
 )
 from headgate.runtime.transport import MessageChannel
 
@@ -38,6 +42,7 @@ def main() -> int:
     for name in ("--control", "--segment", "--worker"):
         parser.add_argument(name, type=int, required=True)
     parser.add_argument("--app-dir")
+    parser.add_argument("--wakes")
     arguments = parser.parse_args()
     channel = MessageChannel(socket.socket(fileno=arguments.control))
     mode = os.environ.get("FAKE_WORKER", "")
@@ -46,13 +51,15 @@ def main() -> int:
     if mode == "refuse":
         channel.send(Log("error", "no strategy 'best'"))
         return 3
-    Segment.open(arguments.segment)  # raises when it is none
+    segment = Segment.open(arguments.segment)  # raises when it is none
     channel.send(Hello(arguments.worker, os.getpid()))
     selector = selectors.DefaultSelector()
     selector.register(channel.fileno(), selectors.EVENT_READ)
     listeners: dict[int, socket.socket] = {}
     deadline = float("inf")
     while True:
+        if mode != "hang" or arguments.worker != 1 or not listeners:
+            segment.set_worker(arguments.worker, "heartbeat_ms", time.monotonic_ns() // 1_000_000)
         for key, _ in selector.select(0.05):
             if key.fd in listeners:
                 try:
@@ -68,8 +75,12 @@ def main() -> int:
                         channel.send(Rejected(snapshot.generation, "no strategy 'best'"))
                     else:
                         channel.send(Applied(snapshot.generation))
-                    if mode == "log":
-                        channel.send(Log("info", "applied"))
+                    if mode in ("log", "cannot"):
+                        channel.send(Log("info", f"applied {snapshot.generation}"))
+                case Try(trial):
+                    channel.send(Tried(trial, "no strategy 'best'" if mode == "cannot" else ""))
+                case Leave():
+                    pass
                 case Listen():
                     listener = socket.socket(fileno=fds[0])
                     listeners[listener.fileno()] = listener

@@ -68,11 +68,11 @@ def test_an_unchanged_snapshot_changes_nothing() -> None:
     wanted = config(web=pool_tree(strategy=f"{HERE}:Last", sticky="cookie"))
     with world(wanted) as w:
         listen(w, wanted)
-        before = (w.pool(), list(w.glue().backends), w.glue().strategy, w.listener(), w.listener().only_route)
+        before = (w.pool(), list(w.glue().backends), w.glue().strategies, w.listener(), w.listener().only_route)
         w.apply(wanted)
-        after = (w.pool(), list(w.glue().backends), w.glue().strategy, w.listener(), w.listener().only_route)
+        after = (w.pool(), list(w.glue().backends), w.glue().strategies, w.listener(), w.listener().only_route)
         assert before == after
-        strategy = w.glue().strategy
+        strategy = w.glue().strategies[0]
         assert isinstance(strategy, Last)
         assert len(strategy.sets) == 1
         assert w.heard(Applied)[-1] == Applied(2)
@@ -124,7 +124,7 @@ def test_another_strategy_takes_over_and_the_old_ones_state_is_gone() -> None:
 def test_another_option_is_another_strategy() -> None:
     with world(config(web=pool_tree(strategy={"name": f"{HERE}:Last", "note": "a"}))) as w:
         w.apply(config(web=pool_tree(strategy={"name": f"{HERE}:Last", "note": "b"})))
-        strategy = w.glue().strategy
+        strategy = w.glue().strategies[0]
         assert isinstance(strategy, Last)
         assert strategy.note == "b"
 

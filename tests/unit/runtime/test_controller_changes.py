@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import time
 from collections.abc import Callable
 
 import pytest
@@ -21,7 +22,9 @@ from headgate.runtime.messages import (
     Hello,
     Log,
     Message,
+    Penalty,
     StrategyError,
+    Trip,
 )
 from tests.unit.runtime.control_world import GOOD, RARELY, Worker, World, config, run
 
@@ -147,6 +150,92 @@ class TestChanges:
 
         run(scenario)
 
+    def test_a_drain_with_a_deadline_ends_bound_sessions_too(self) -> None:
+        async def scenario(world: World, controller: Controller) -> None:
+            await controller.first_round(5)
+            url = world.urls[0]
+            controller.drain_backend("web", url, deadline_s=3600)
+            assert world.flags(controller, 0) == GOOD | stats.DRAINING
+            controller.drain_backend("web", url, deadline_s=0.01)
+            await world.until(controller, lambda: bool(world.flags(controller, 0) & stats.DRAINED))
+            assert world.flags(controller, 0) == GOOD | stats.DRAINING | stats.DRAINED
+            assert world.segment.backend_reason(0) == "drained: the deadline has passed"
+            controller.enable_backend("web", url)
+            assert world.flags(controller, 0) == GOOD
+            whats = [(event.what, event.reason) for event in controller.events if event.backend == url]
+            assert whats[2:] == [
+                ("draining", "bound sessions may stay for 3600 s"),
+                ("drained", "the deadline has passed"),
+                ("enabled", ""),
+            ]
+
+        run(scenario)
+
+    @pytest.mark.parametrize("end", ["enable_backend", "disable_backend", "remove_backend"])
+    def test_what_ends_a_drain_ends_its_deadline(self, end: str) -> None:
+        async def scenario(world: World, controller: Controller) -> None:
+            await controller.first_round(5)
+            url = world.urls[0]
+            controller.drain_backend("web", url, deadline_s=0.005)
+            getattr(controller, end)("web", url)
+            controller.drain_backend("web", world.urls[1], deadline_s=0.01)
+            await world.until(controller, lambda: bool(world.flags(controller, -1) & stats.DRAINED))
+            assert not world.segment.backend_flags(0) & stats.DRAINED
+
+        run(scenario)
+
+    def test_one_that_is_added_later_starts_slowly_in_all_workers(self) -> None:
+        async def scenario(world: World, controller: Controller) -> None:
+            await controller.first_round(5)
+            assert world.segment.backend_ramp(0) == (0, 0)
+            before = time.monotonic()
+            controller.add_backend("web", world.urls[1])
+            await world.until(controller, lambda: world.flags(controller, 1) == GOOD)
+            from_ms, for_ms = world.segment.backend_ramp(1)
+            assert before * 1000 - 1 <= from_ms <= time.monotonic() * 1000
+            assert for_ms == 10_000
+
+        run(scenario, make=lambda world: config(world.urls[:1]))
+
+    def test_one_that_asks_for_less_gets_less(self, caplog: pytest.LogCaptureFixture) -> None:
+        async def scenario(world: World, controller: Controller) -> None:
+            worker = Worker(controller)
+            await controller.first_round(5)
+            for _ in range(2):
+                worker.channel.send(Penalty(0, 503, 7.0))
+            await world.until(controller, lambda: world.segment.backend_ramp(0) != (0, 0))
+            from_ms, for_ms = world.segment.backend_ramp(0)
+            assert 0 < from_ms - time.monotonic() * 1000 <= 7000
+            assert for_ms == 10_000
+            assert world.flags(controller, 0) == GOOD
+            worker.channel.send(Penalty(99, 503, 7.0))  # a backend that has been removed
+
+        with caplog.at_level(logging.INFO, "headgate.control"):
+            run(scenario)
+        said = [record.message for record in caplog.records if "gets less" in record.message]
+        assert len(said) == 1
+        assert said[0].endswith("gets less: it answered 503 with Retry-After, for 7 s")
+
+    def test_panic_is_told_when_it_comes_and_when_it_goes(self) -> None:
+        async def scenario(world: World, controller: Controller) -> None:
+            worker = Worker(controller)
+            await controller.first_round(5)
+            worker.channel.send(Trip(0, Kind.RESET, "5 failures in a row"))
+            await world.until(controller, lambda: bool(world.flags(controller, 0) & stats.EJECTED))
+            assert not controller.in_panic
+            controller.disable_backend("web", world.urls[1])
+            controller.remove_backend("web", world.urls[2])
+            await world.until(controller, lambda: "web" in controller.in_panic)
+            controller.enable_backend("web", world.urls[1])
+            await world.until(controller, lambda: not controller.in_panic)
+            told = [(event.what, event.reason) for event in controller.events if event.backend == ""]
+            assert told == [
+                ("panic", "0 of 2 backends are routable: ejected ones are used again"),
+                ("no panic any more", "1 of 2 backends are routable"),
+            ]
+
+        run(scenario, listeners=3)
+
     def test_weights_and_strategies(self) -> None:
         async def scenario(world: World, controller: Controller) -> None:
             worker = Worker(controller)
@@ -167,6 +256,7 @@ class TestChanges:
             (lambda c: c.add_backend("web", "127.0.0.1:1"), r"did you mean \"http://127.0.0.1:1\""),
             (lambda c: c.add_backend("web", "http://127.0.0.1:1", weight=257), "256"),
             (lambda c: c.add_backend("web", "http://127.0.0.1:1", weight=-1), "0"),
+            (lambda c: c.add_backend("web", "http://127.0.0.1:1", priority=16), "from 0 to 15"),
             (lambda c: c.add_backend("web", "http://127.0.0.1:1", weight=True), "number"),
             (lambda c: c.add_backend("web", c.config.pools["web"].backends[0].url.text), "already"),
             (lambda c: c.remove_backend("web", "http://127.0.0.1:1"), "no backend 'http://127.0.0.1:1'"),
@@ -174,6 +264,9 @@ class TestChanges:
             (lambda c: c.set_strategy("nope", "p2c"), "no pool"),
             (lambda c: c.set_strategy("web", 7), "strategy"),
             (lambda c: c.drain_backend("web", "nope"), "no backend 'nope'"),
+            (lambda c: c.drain_backend("web", c.config.pools["web"].backends[0].name, -1), "in the past"),
+            (lambda c: c.drain_backend("web", c.config.pools["web"].backends[0].name, float("nan")), "seconds"),
+            (lambda c: c.drain_backend("web", c.config.pools["web"].backends[0].name, "5s"), "seconds"),
             (lambda c: c.backends("nope"), "no pool"),
         ],
     )

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from typing import Any
+
 import pytest
 
-from headgate.engine.stats import CHECKED, DRAINING, EJECTED, ENABLED, HALF_OPEN, PRESENT, UP
+from headgate.config.schema import Config
+from headgate.engine.stats import CHECKED, DRAINED, DRAINING, EJECTED, ENABLED, HALF_OPEN, PRESENT, UP
 from headgate.errors import Kind
-from headgate.runtime.messages import Failed, Probed, StrategyError, Trip
+from headgate.runtime.messages import Failed, Penalty, Probed, StrategyError, Trip
 from tests.unit.runtime.fake_engine import GOOD, Request
 from tests.unit.runtime.strategies_for_tests import HERE, Last
-from tests.unit.runtime.worker_world import SECRET, World, config, pool_tree, world
+from tests.unit.runtime.worker_world import SECRET, World, config, pool_tree, with_pool, world
 
 
 def strategy_of(w: World) -> Last:
-    strategy = w.glue().strategy
+    strategy = w.glue().strategies[0]
     assert isinstance(strategy, Last)
     return strategy
 
@@ -58,6 +62,20 @@ def test_flags_decide_who_serves_new_sessions_and_who_bound_ones(
         assert (backend.eligible, backend.bound_ok) == (new, bound)
 
 
+def test_after_the_deadline_of_a_drain_nobody_goes_there_and_its_connections_are_closed_once() -> None:
+    with world() as w:
+        w.set_state("b1", flags=GOOD | DRAINING)
+        assert w.engine.cut_off_backends == []
+        w.set_state("b1", flags=GOOD | DRAINING | DRAINED)
+        w.set_state("b2", weight=2)
+        backend = w.backend("b1")
+        assert (backend.eligible, backend.bound_ok) == (False, False)
+        assert w.engine.cut_off_backends == [backend]
+        w.set_state("b1")
+        w.set_state("b1", flags=GOOD | DRAINING | DRAINED)
+        assert w.engine.cut_off_backends == [backend, backend], "another drain"
+
+
 def test_with_most_backends_ejected_they_are_used_all_the_same() -> None:
     with world() as w:
         w.set_state("b1", flags=GOOD | EJECTED)
@@ -72,6 +90,110 @@ def test_nobody_is_left_when_all_are_down() -> None:
         w.set_state("b1", flags=PRESENT | ENABLED | CHECKED)
         assert not w.glue().routable
         assert w.picks(1) == ["nobody"]
+
+
+# Slow start and priorities
+
+
+def test_a_backend_on_a_ramp_has_a_growing_share_and_strategies_are_told_in_steps() -> None:
+    with world(config(web=pool_tree(strategy=f"{HERE}:Last"))) as w:
+        w.segment.set_backend(w.slot("web", "b1"), ramp=(int(w.engine.now * 1000), 10_000))
+        w.set_state("b1", weight=4)
+        told = len(strategy_of(w).sets)
+        seen = [w.backend("b1").share]
+        for _ in range(12):
+            w.engine.pass_time(1)
+            seen.append(w.backend("b1").share)
+        assert seen == pytest.approx([0.4, 0.4, 0.8, 1.2, 1.6, 2.0, 2.4, 2.8, 3.2, 3.6, 4.0, 4.0, 4.0])
+        assert len(strategy_of(w).sets) == told + 9
+        assert w.backend("b2").share == 1.0
+
+
+def test_before_its_ramp_begins_it_has_the_least() -> None:
+    with world() as w:
+        w.segment.set_backend(w.slot("web", "b1"), ramp=(int((w.engine.now + 3) * 1000), 2_000))
+        w.set_state("b1")
+        seen = []
+        for _ in range(6):
+            seen.append(w.backend("b1").share)
+            w.engine.pass_time(1)
+        assert seen == pytest.approx([0.1, 0.1, 0.1, 0.1, 0.5, 1.0])
+
+
+def prioritized(**keys: Any) -> Config:
+    tree = pool_tree(4, **keys)
+    for backend in tree["backends"][2:]:
+        backend["priority"] = 1
+    return config(web=tree)
+
+
+def test_backups_stand_by_until_the_first_level_has_lost_too_much() -> None:
+    with world(prioritized()) as w:
+        assert w.eligible() == ["b1", "b2", "b3", "b4"]
+        assert set(w.picks(50)) == {"b1", "b2"}
+        w.set_state("b1", flags=GOOD & ~UP)
+        assert Counter(name in ("b3", "b4") for name in w.picks(2000))[True] == pytest.approx(600, abs=90)
+        w.set_state("b2", flags=GOOD & ~UP)
+        assert set(w.picks(50)) == {"b3", "b4"}
+
+
+def test_a_request_that_failed_at_all_of_the_first_level_goes_to_a_backup() -> None:
+    with world(prioritized()) as w:
+        tried = [w.backend("b1"), w.backend("b2")]
+        chosen = w.pool().choose(tried=tried)
+        assert chosen in (w.backend("b3"), w.backend("b4"))
+
+
+def test_each_level_has_a_strategy_of_its_own_and_keeps_it() -> None:
+    with world(prioritized(strategy=f"{HERE}:Last")) as w:
+        before = dict(w.glue().strategies)
+        assert [one.sets[-1] for one in before.values() if isinstance(one, Last)] == [
+            ["b1", "b2"],
+            ["b3", "b4"],
+        ]
+        w.apply(with_pool(prioritized(strategy=f"{HERE}:Last"), "web", keepalive=7))
+        assert w.glue().strategies == before
+        w.apply(config(web=pool_tree(4, strategy=f"{HERE}:Last")))
+        assert list(w.glue().strategies) == [0]
+        assert w.glue().strategies[0] is before[0]
+
+
+def test_a_strategy_that_raises_in_one_level_is_replaced_level_by_level() -> None:
+    with world(prioritized(strategy=f"{HERE}:Raises")) as w:
+        assert set(w.picks(20)) == {"b1", "b2"}
+
+
+# Retry-After
+
+
+def test_503_with_retry_after_is_told_as_a_penalty_and_trips_nothing() -> None:
+    with world() as w:
+        for _ in range(20):
+            w.pool().finish(w.backend("b1"), Kind.BAD_STATUS, status=503, retry_after_s=7.0)
+        assert w.heard(Trip) == []
+        assert w.heard(Penalty) == [Penalty(w.slot("web", "b1"), 503, 7.0)]
+        assert "b1" in w.eligible()
+
+
+def test_a_probe_that_is_asked_to_come_later_says_nothing_for_or_against() -> None:
+    with world() as w:
+        w.set_state("b1", flags=GOOD | HALF_OPEN)
+        backend = w.pool().choose()
+        assert backend is w.backend("b1")
+        w.pool().finish(w.backend("b1"), Kind.BAD_STATUS, status=503, retry_after_s=7.0)
+        assert w.heard(Probed) == []
+        assert w.pool().choose() is w.backend("b1"), "the next request may probe"
+
+
+def test_failures_from_before_it_was_out_do_not_add_to_the_first_one_after() -> None:
+    with world() as w:
+        fail(w, "b1", times=4)
+        w.set_state("b1", flags=GOOD | EJECTED)  # another worker's detector tripped
+        w.set_state("b1")
+        fail(w, "b1", times=4)
+        assert w.heard(Trip) == []
+        fail(w, "b1")
+        assert len(w.heard(Trip)) == 1
 
 
 # Strategies

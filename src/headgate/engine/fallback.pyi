@@ -1,0 +1,6 @@
+class StaticAnswer:
+    """An answer that the balancer gives by itself. `fields` are complete header lines."""
+
+    @property
+    def status(self) -> int: ...
+    def __init__(self, status: int, content_type: bytes, fields: bytes, body: bytes) -> None: ...

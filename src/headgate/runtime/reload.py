@@ -1,0 +1,188 @@
+"""Reading the configuration again while it runs: validate, plan, try, swap; and what came of it, for whoever asked.
+
+Nothing is touched before all that can fail has been tried: the file is read and checked, new addresses are bound, and
+every worker builds what may fail (strategies, the log, static answers) and throws it away. So a mistake leaves
+everything as it was, and whoever asked gets all mistakes at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from asyncio import AbstractEventLoop
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from headgate.config.diff import Change, plan
+from headgate.config.problems import ConfigError
+from headgate.config.schema import Config
+from headgate.runtime.controller import Controller
+from headgate.runtime.cores import worker_count
+from headgate.runtime.crew import START_TIMEOUT_S, Crew
+from headgate.runtime.guard import Counts, Guard
+from headgate.runtime.listening import Listening, discard
+from headgate.runtime.sockets import BoundSocket, CannotBind
+
+log = logging.getLogger("headgate.supervisor")
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadResult:
+    """What a reload, or the plan of one, came to."""
+
+    ok: bool
+    """Is the new configuration in force (could it be, for a plan)? If not, everything is as it was."""
+    problems: tuple[str, ...] = ()
+    """Every mistake, one line each: "headgate.toml:14: pools.web.strategy: unknown strategy …"."""
+    plan: tuple[Change, ...] = ()
+    """What changes; and which changes made at run time stay or give way ("kept", "dropped")."""
+
+
+class Reloader:
+    """Does the reloads of one supervisor, one at a time.
+
+    read: reads and checks the configuration anew; None where it did not come from a file. in_force: called after each
+    change of configuration.
+    """
+
+    def __init__(
+        self,
+        controller: Controller,
+        crew: Crew,
+        listening: Listening,
+        *,
+        loop: AbstractEventLoop,
+        read: Callable[[], Config] | None,
+        in_force: Callable[[], None],
+    ) -> None:
+        self._controller = controller
+        self._crew = crew
+        self._listening = listening
+        self._loop = loop
+        self._read = read
+        self._in_force = in_force
+        self._guard = Guard()
+        self._before: Config | None = None
+        self._taking_back: asyncio.Task[None] | None = None
+        self._one_at_a_time = asyncio.Lock()
+
+    async def reload(self) -> ReloadResult:
+        """Read the configuration again and put it in force, or say why not."""
+        async with self._one_at_a_time:
+            read = self._config()
+            if isinstance(read, ReloadResult):
+                return read
+            before = self._controller.file
+            result = await self._swap(read)
+            if result.ok:
+                self._before = before
+                settings = self._controller.config.supervisor.rollback
+                self._guard.begin(self._loop.time(), self._counts(), settings if result.plan else None)
+            return result
+
+    async def plan(self) -> ReloadResult:
+        """What `reload` would do now. Tries all that can be tried; changes nothing."""
+        async with self._one_at_a_time:
+            read = self._config()
+            if isinstance(read, ReloadResult):
+                return read
+            tried = await self._try(read)
+            if isinstance(tried, ReloadResult):
+                return tried
+            discard(tried)
+            return ReloadResult(True, plan=self._plan(read))
+
+    def look_after(self) -> None:
+        """To be called twice a second: takes back a reload that did harm, if the configuration asks for it."""
+        settings = self._controller.config.supervisor.rollback
+        if settings is None and not self._guard.watching:
+            return
+        now, counts = self._loop.time(), self._counts()
+        why = self._guard.verdict(now, counts)
+        if settings is not None:
+            self._guard.sample(now, counts, settings.within)
+        if why and self._before is not None:
+            log.error("reload: %s: the old configuration comes back; the file still has the new one", why)
+            self._taking_back = self._loop.create_task(self._take_back(self._before))
+
+    async def _take_back(self, before: Config) -> None:
+        async with self._one_at_a_time:
+            result = await self._swap(before)
+            for problem in result.problems:
+                log.error("reload: the old configuration cannot come back: %s", problem)
+
+    def _config(self) -> Config | ReloadResult:
+        if self._read is None:
+            return ReloadResult(False, ("there is no configuration file to read again",))
+        try:
+            return self._read()
+        except ConfigError as error:
+            return ReloadResult(False, tuple(str(problem) for problem in error.problems))
+        except Exception as error:
+            return ReloadResult(False, tuple(str(error).splitlines()) or (repr(error),))
+
+    def _plan(self, config: Config) -> tuple[Change, ...]:
+        become = self._controller.merged(config)
+        return (*plan(self._controller.config, become.config), *become.notes)
+
+    async def _try(self, config: Config) -> dict[str, BoundSocket] | ReloadResult:
+        """Everything that may fail, before anything is changed. Returns the new listeners' sockets."""
+        new = self._controller.merged(config).config
+        problems: list[str] = []
+        fresh: dict[str, BoundSocket] = {}
+        try:
+            fresh = self._listening.prepare(new.listeners)
+        except CannotBind as error:
+            problems += str(error).splitlines()
+        problems += await self._controller.rehearse(new, START_TIMEOUT_S)
+        if problems:
+            discard(fresh)
+            return ReloadResult(False, tuple(problems))
+        return fresh
+
+    async def _swap(self, config: Config) -> ReloadResult:
+        tried = await self._try(config)
+        if isinstance(tried, ReloadResult):
+            return tried
+        controller, crew, listening = self._controller, self._crew, self._listening
+        changes = self._plan(config)
+        before = controller.file
+        try:
+            controller.reload(config)
+        except ValueError as error:  # no room in the segment
+            discard(tried)
+            return ReloadResult(False, (str(error),))
+        fresh = list(tried)
+        listening.commit(controller.config.listeners, tried)
+        problems = self._resize()
+        await controller.applied(START_TIMEOUT_S)
+        problems += [link.rejected for link in controller.links if link.rejected]
+        if not problems:
+            try:
+                listening.listen(fresh)
+            except CannotBind as error:
+                problems.append(str(error))
+        if problems:
+            # Rare: it was tried before, and something has happened in between.
+            controller.reload(before)
+            listening.commit(
+                [listener for listener in controller.config.listeners if listener.bind.text in listening.bound], {}
+            )
+            self._resize()
+            return ReloadResult(False, tuple(dict.fromkeys(problems)))
+        for link in crew.links:
+            listening.hand_out(link, fresh)
+        self._in_force()
+        return replace(ReloadResult(True), plan=changes)
+
+    def _resize(self) -> list[str]:
+        config = self._controller.config
+        try:
+            self._crew.resize(worker_count(config), config.supervisor.retire)
+        except ValueError as error:
+            return [str(error)]
+        return []
+
+    def _counts(self) -> Counts:
+        status = self._controller.segment.totals()["status"]
+        return Counts(sum(status), status[5])

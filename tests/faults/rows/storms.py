@@ -1,0 +1,62 @@
+"""Beside the matrix: connection storms, and a backend that is ten times as slow as the other."""
+
+from __future__ import annotations
+
+import time
+
+from .. import sockets
+from ..load import Ask, in_process, quantile
+from ..matrix import row
+from ..servers import Connection
+from ..world import GET, World
+
+
+@row("x1")
+def connection_storm(world: World) -> None:
+    """2,000 new connections a second, each with one request: every one is served."""
+    world.backends(3)
+    world.headgate()
+    bystanders = world.load(GET)
+    world.run(1)
+    address = world.address
+    seconds = 10.0 if world.long else 1.0
+    request = b"GET /?size=100 HTTP/1.1\r\nHost: h\r\nX-Id: s\r\nConnection: close\r\n\r\n"
+    parts = [in_process(lambda: sockets.storm(address, 1000, seconds, request)) for _ in range(2)]
+    done: list[sockets.Hasty] = []
+    for part in parts:
+        each = part()
+        assert isinstance(each, list)
+        done += each
+    others = bystanders.stop()
+    failed = [hasty for hasty in done if not hasty.ok]
+    took = [hasty.end - hasty.start for hasty in done]
+    lasted = max(hasty.start for hasty in done) - min(hasty.start for hasty in done)
+    world.note(connections=len(done), rate=len(done) / lasted, storm_p99=quantile(took, 0.99))
+    assert len(done) == 2000 * seconds
+    assert not failed, (len(failed), failed[:3])
+    world.none_failed(others, "others")
+
+
+@row("x2")
+def one_of_two_ten_times_slower(world: World) -> None:
+    """One of two backends at 10 x latency: 0 failed, nobody is taken out, and who gets the fast one is not held up."""
+
+    def script(connection: Connection) -> None:
+        while (request := connection.head()) is not None:
+            time.sleep(0.1 if connection.mode else 0.01)
+            connection.serve(request)
+
+    slow, fast = world.backends(2, script)
+    world.headgate()
+    load = world.load(GET, Ask("POST"))
+    world.run(1)
+    slow.tell(1)
+    fault = time.monotonic()
+    world.run(2)
+    result = load.stop()
+    world.none_failed(result)
+    world.once(result)
+    after = result.between(fault)
+    world.note(share_of_the_slow=after.backends[slow.name] / len(after))
+    world.as_fast(after.where(lambda sample: sample.backend == fast.name), result.between(0, fault))
+    assert [backend["state"] for backend in world.status()["backends"]] == ["up", "up"]
