@@ -61,7 +61,7 @@ def test_a_storm_of_failures_is_not_made_a_larger_one(make_backend: MakeBackend,
     assert upstream <= 1.2 * sent + 100 + 10 * (seconds + 1)
     again, upstream = storm(STORM)
     more = time.monotonic() - began - seconds
-    # At 50 requests a second and more time adds nothing (tests/unit/engine/test_budget.py, exactly); but this machine may
+    # At 50 requests a second and more time adds nothing (test_budget.py, exactly); but this machine may
     # have stopped for a second or two.
     assert upstream <= 1.2 * again + 10 * (more + 1)
     assert upstream >= again

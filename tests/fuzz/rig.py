@@ -1,7 +1,8 @@
 """An engine between clients and backends that the fuzzers play, and the check that it holds nothing when all are gone.
 
 Everything is in one thread: the engine runs in `Rig.turn`, then the backends look at what came. `Rig.assert_empty` is
-the invariant: once every client is gone the engine holds no connection, exchange, attempt, buffer or pipe; `Rig.close`
+the invariant: once every client is gone the engine holds no connection, exchange, attempt, buffer or pipe,
+and nobody waits or holds a place under a limit; `Rig.close`
 adds that no descriptor and no object of the engine outlives it.
 """
 
@@ -140,7 +141,8 @@ class Upstream:
 
 
 class Rig:
-    """An engine with one listener and one pool of `backends`. listener, pool: more for their tables."""
+    """An engine with one listener and one pool of `backends`. listener, pool: more for their tables. limits: of each
+    backend."""
 
     def __init__(
         self,
@@ -149,12 +151,14 @@ class Rig:
         *,
         listener: Mapping[str, object] | None = None,
         pool: Mapping[str, object] | None = None,
+        limits: Mapping[str, int] | None = None,
     ) -> None:
         self._descriptors = open_descriptors()
         self._objects = engine_objects()
         self.backends = [Upstream() for _ in range(backends)]
         ports = {f"b{n}": backend.port for n, backend in enumerate(self.backends)}
-        self.stage = Stage(directory, ports, listener or {}, pool or {})
+        each = dict.fromkeys(ports, limits) if limits else None
+        self.stage = Stage(directory, ports, listener or {}, pool or {}, limits=each)
         self.engine = self.stage.engine
         self.clients: list[Peer] = []
 
@@ -221,6 +225,14 @@ class Rig:
         assert self.engine.pipes_in_use == 0
         totals = self.stage.segment.totals()
         assert (totals["connections"], totals["in_flight"]) == (0, 0), totals
+        queue = self.stage.queue
+        assert (queue["waiting"], queue["fresh"], queue["requests"]) == (0, 0, 0), queue
+        for slot, backend in enumerate(self.stage.pool.backends):
+            requests, connections = self.stage.segment.places(slot)
+            opened = self.stage.segment.backend_totals(slot).connections
+            limited = backend.config.max_connections
+            assert (requests, connections) == (0, opened if limited else 0), (backend, requests, connections, opened)
+            assert not limited or opened <= limited
 
     def _active(self) -> list[int]:
         return [backend.active for backend in self.stage.pool.backends]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -79,8 +79,9 @@ BODIES = [
 class Chaos:
     """One run: a seed decides everything but the time that passes."""
 
-    def __init__(self, rig: Rig, seed: int) -> None:
+    def __init__(self, rig: Rig, seed: int, limits: Mapping[str, int] | None = None) -> None:
         self.rig = rig
+        self.limits = limits or {}
         self.chance = random.Random(seed)
         self._actions: list[Callable[[], None]] = [
             self._connect,
@@ -180,6 +181,9 @@ class Chaos:
     def _change_limits(self) -> None:
         if self.chance.random() < 0.1:
             self.rig.engine.buffer_limit = self.chance.choice([1 << 20, 1 << 32])
+        if self.limits and self.chance.random() < 0.05:
+            each = {name: self.limits for name in self.rig.stage.slots if self.chance.random() < 0.8}
+            self.rig.stage.reconfigure(each)
 
 
 # A few milliseconds each, so that they run out while the others act.
@@ -206,15 +210,27 @@ SETTINGS: dict[str, tuple[dict[str, object], dict[str, object]]] = {
             "fallback": {"body": "sorry"},
         },
     ),
+    # Nearly everybody waits, and most of them not to the end.
+    "limited": (
+        {"timeouts": SHORT},
+        {
+            "timeouts": SHORT_POOL,
+            "queue": {"size": 6, "timeout": "12ms"},
+            "limits": {"max_requests": 4},
+            "sticky": "cookie",
+        },
+    ),
 }
+LIMITS = {"limited": {"max_requests": 2, "max_connections": 2}}
 
 
 @pytest.mark.parametrize("name", SETTINGS)
 @pytest.mark.parametrize("seed", range(LONGER))
 def test_nothing_is_left_of_chaos(tmp_path: Path, name: str, seed: int) -> None:
     listener, pool = SETTINGS[name]
-    rig = Rig(tmp_path, 3, listener=listener, pool=pool)
-    chaos = Chaos(rig, seed)
+    limits = LIMITS.get(name)
+    rig = Rig(tmp_path, 3, listener=listener, pool=pool, limits=limits)
+    chaos = Chaos(rig, seed, limits)
     for _ in range(4):
         chaos.run(STEPS // 4)
         rig.leave()

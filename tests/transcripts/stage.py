@@ -84,9 +84,9 @@ class Stage:
         """What the worker would have told the supervisor."""
         self._log_path = directory / "access.log"
         self._log = AccessLog("json", str(self._log_path))
-        self._slots = {name: slot for slot, name in enumerate([*ports, *(spare or {})])}
+        self.slots = {name: slot for slot, name in enumerate([*ports, *(spare or {})])}
         self.segment = Segment.create(1, backends=8, pools=2)
-        for slot in self._slots.values():
+        for slot in self.slots.values():
             self.segment.set_backend(slot, flags=ROUTABLE, weight=1)
         self.engine = Engine(self.segment, 0)
         self.engine.access_log = self._log
@@ -123,7 +123,7 @@ class Stage:
     ) -> None:
         pool_config = config.pools[pool.name]
         members = [
-            Member(backend, self._slots[backend.name], [pack_address(AF_INET, ports[backend.name].address)])
+            Member(backend, self.slots[backend.name], [pack_address(AF_INET, ports[backend.name].address)])
             for backend in pool_config.backends
         ]
         pool.apply(pool_config, members, {0: strategy} if strategy else {}, b"a secret that is long enough")
@@ -199,7 +199,7 @@ class Stage:
 
     def totals(self, backend: str) -> BackendTotals:
         """The counters of one backend."""
-        return self.segment.backend_totals(self._slots[backend])
+        return self.segment.backend_totals(self.slots[backend])
 
     @property
     def queue(self) -> PoolTotals:
@@ -208,7 +208,7 @@ class Stage:
 
     def places(self, backend: str) -> tuple[int, int]:
         """(requests, connections) that hold a place at this backend, of those it limits."""
-        return self.segment.places(self._slots[backend])
+        return self.segment.places(self.slots[backend])
 
     @property
     def worker(self) -> Totals:
@@ -221,7 +221,7 @@ class Stage:
 
     def set_state(self, backend: str, flags: int) -> None:
         """What the supervisor would write into the segment."""
-        self.segment.set_backend(self._slots[backend], flags=flags)
+        self.segment.set_backend(self.slots[backend], flags=flags)
         self.segment.bump_generation()
         self.settle()
 

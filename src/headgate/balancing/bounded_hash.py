@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 
 from headgate.balancing import options
 from headgate.balancing.base import Backend, Context, Outcome, Request, usable
-from headgate.balancing.hash_key import Keyed, reader
+from headgate.balancing.hash_key import level_position, reader
 from headgate.balancing.ring_hash import PLACES, Ring
 
 # A quarter above the mean. The paper's trade: at 1 + e a key moves on in about 1 of 1/e**2 cases; HAProxy and Vimeo,
@@ -14,7 +14,7 @@ from headgate.balancing.ring_hash import PLACES, Ring
 BOUND = 1.25
 
 
-class BoundedHash(Keyed):
+class BoundedHash:
     """Consistent hashing with bounded loads (V. Mirrokni, M. Thorup, M. Zadimoghaddam 2016, arXiv 1608.01350). O(1).
 
     A backend may have up to ceil(bound * (attempts in flight in all + 1) * its share / all shares), at least one. A key
@@ -39,8 +39,9 @@ class BoundedHash(Keyed):
         bound: float = BOUND,
     ) -> None:
         read = options.read("bounded_hash", key=key, header=header, cookie=cookie, places=places, bound=bound)
-        super().__init__(context, reader(read))
+        self._key = reader(read)
         self._bound = bound
+        self._hash64 = context.hash64
         self._ring = Ring(places or PLACES)
         self._backends: list[Backend] = []
         self._parts: dict[Backend, float] = {}  # bound * share / all shares
@@ -56,6 +57,10 @@ class BoundedHash(Keyed):
         self._seen = {backend: backend.active for backend in self._backends}
         self._total = sum(self._seen.values())
         self._looked = 0
+
+    def position(self, request: Request) -> float:
+        """Which priority level serves this request's key; see `AffineStrategy`."""
+        return level_position(self._hash64, self._key(request))
 
     def pick(self, request: Request, tried: Collection[Backend]) -> Backend | None:
         backends = self._backends

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from headgate.balancing.base import Context, Request
+from headgate.balancing.base import Request
 
 KeyReader = Callable[[Request], bytes]
+
+_UNIT = 2.0**-64
+_BELOW = 1.0 - 2.0**-53  # 2**64 - 1 rounds up to 2**64
+# Of its own, so that the level a key has says nothing of its place among the backends there.
+_LEVEL_SEED = 0x6C6576656C
+
+
+def level_position(hash64: Callable[[bytes, int], int], key: bytes) -> float:
+    """Which priority level serves this key; see `headgate.balancing.base.AffineStrategy`."""
+    return hash64(key, _LEVEL_SEED) * _UNIT * _BELOW
 
 
 def client(request: Request) -> bytes:
@@ -56,21 +66,3 @@ def reader(options: Mapping[str, object], *, text: bool = False) -> KeyReader:
         wanted = name.encode("ascii")
         return lambda request: argument(request.path.partition(b"?")[2], wanted) or address(request)
     return address
-
-
-# Of no other hash of a key: what decides the priority level must not follow from what decides the backend.
-_LEVEL_SEED = 1 << 63
-_UNIT = 2.0**-64
-_BELOW = 1.0 - 2.0**-53  # 2**64 - 1 rounds up to 2**64
-
-
-class Keyed:
-    """A strategy that goes by a key (`AffineStrategy`): reads it, and says which priority level has it."""
-
-    def __init__(self, context: Context, read: KeyReader) -> None:
-        self._hash64 = context.hash64
-        self._key = read
-
-    def position(self, request: Request) -> float:
-        """Which priority level serves this key; see `AffineStrategy`."""
-        return self._hash64(self._key(request), _LEVEL_SEED) * _UNIT * _BELOW

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 
 from headgate.balancing import options
 from headgate.balancing.base import Backend, Context, Request, usable
-from headgate.balancing.hash_key import Keyed, reader
+from headgate.balancing.hash_key import level_position, reader
 from headgate.balancing.ring_hash import identity
 from headgate.engine.tables import Maglev as Table
 
@@ -16,7 +16,7 @@ TABLE_SIZE = 65_537
 REHASHES = 20
 
 
-class Maglev(Keyed):
+class Maglev:
     """D. Eisenbud et al., "Maglev: a fast and reliable software network load balancer", NSDI 2016, section 3.4. O(1).
 
     The table gives each backend its share nearly exactly, where a ring misses it by 4 %; so keys, if there are many,
@@ -40,7 +40,8 @@ class Maglev(Keyed):
         table_size: int | None = None,
     ) -> None:
         read = options.read("maglev", key=key, header=header, cookie=cookie, table_size=table_size)
-        super().__init__(context, reader(read))
+        self._key = reader(read)
+        self._hash64 = context.hash64
         self._size = table_size or TABLE_SIZE
         self._backends: list[Backend] = []
         self._table = Table([], [], self._size)
@@ -49,6 +50,10 @@ class Maglev(Keyed):
         self._backends = sorted(usable(backends), key=identity)
         names = [identity(backend) for backend in self._backends]
         self._table = Table(names, [backend.share for backend in self._backends], self._size)
+
+    def position(self, request: Request) -> float:
+        """Which priority level serves this request's key; see `AffineStrategy`."""
+        return level_position(self._hash64, self._key(request))
 
     def pick(self, request: Request, tried: Collection[Backend]) -> Backend | None:
         key = self._key(request)

@@ -12,7 +12,7 @@ from zlib import crc32
 
 from headgate.balancing import options
 from headgate.balancing.base import Backend, Context, Request, usable
-from headgate.balancing.hash_key import Keyed, reader
+from headgate.balancing.hash_key import level_position, reader
 from headgate.engine.tables import Circle, Continuum
 
 # Shares differ from exact ones by 1/sqrt(places), 4 %; four times as many would halve that, and cost four times as much
@@ -92,7 +92,7 @@ class KetamaRing:
         return self._continuum.find_other(key, [at for at, backend in enumerate(self.backends) if backend in tried])
 
 
-class RingHash(Keyed):
+class RingHash:
     """Consistent hashing (D. Karger et al. 1997) by client, header, cookie, path or query argument. O(1).
 
     Keys spread by share up to a deviation of 1/sqrt(places); which requests come with which key is not the balancer's
@@ -119,11 +119,16 @@ class RingHash(Keyed):
     ) -> None:
         read = options.read("ring_hash", key=key, header=header, cookie=cookie, places=places, compatible=compatible)
         self._like_nginx = compatible is not None
-        super().__init__(context, reader(read, text=self._like_nginx))
+        self._key = reader(read, text=self._like_nginx)
+        self._hash64 = context.hash64
         self._ring: Ring | KetamaRing = KetamaRing() if self._like_nginx else Ring(places or PLACES)
 
     def update(self, backends: Sequence[Backend]) -> None:
         self._ring.update(usable(backends))
+
+    def position(self, request: Request) -> float:
+        """Which priority level serves this request's key; see `AffineStrategy`."""
+        return level_position(self._hash64, self._key(request))
 
     def pick(self, request: Request, tried: Collection[Backend]) -> Backend | None:
         key = self._key(request)

@@ -36,7 +36,7 @@ class Limiter(Protocol):
     @property
     def limit(self) -> float: ...
     def update(self, seconds: float, in_flight: int) -> float:
-        """A window is over: the mean time to the first byte in it, and the most attempts in flight. Returns the new limit."""
+        """A window is over: the mean time to the first byte, and the most attempts in flight. Returns the limit."""
 
 class Route:
     """Where a matched request goes."""
@@ -70,6 +70,8 @@ class Pool:
     """Set while the pool has half-open backends: claims one of them for an idempotent request."""
     fallback_answer: StaticAnswer | None
     """What is answered when nothing in the pool is routable."""
+    def share_reserve(self, workers: int) -> None:
+        """So many workers share the reserve of the retry budget; to be said again after each `configure`."""
     @property
     def retry_tokens(self) -> float:
         """Retries and hedges that this worker may send now; `retry.budget`."""

@@ -136,10 +136,18 @@ cdef class Pool:
         self.latency = segment.pool_latency(worker, self.slot)
         self.first_byte_latency = segment.pool_first_byte(worker, self.slot)
         self.recent.source = self.first_byte_latency
-        budget_configure(&self.budget, self.budget_ratio, self.budget_reserve, segment.workers)
+        budget_configure(&self.budget, self.budget_ratio, self.budget_reserve, 1)
         if self.hedges and self.hedge_s > 0:
             self.hedge_timer = reactor.queue(self.hedge_s)
         self.bound = True
+
+    def share_reserve(self, int workers) -> None:
+        """So many workers share the reserve of the retry budget; to be said again after each configure()."""
+        cdef int64_t part = (<int64_t>self.config.retry.reserve + workers - 1) // workers
+        if part != self.budget_reserve:
+            self.budget_reserve = part
+            self.bound = False
+            self.version += 1
 
     @property
     def retry_tokens(self) -> float:

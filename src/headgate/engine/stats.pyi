@@ -129,7 +129,8 @@ class Segment:
     def open(fd: int, wakes: Sequence[int] = ()) -> Segment:
         """The segment behind an inherited descriptor, which it takes over (the caller keeps it when this raises).
 
-        wakes: the inherited eventfds, one for each worker; taken over too. ValueError says why it is not one: too short, another magic, another layout or size.
+        wakes: the inherited eventfds, one for each worker; taken over too. ValueError says why it is not one: too
+        short, another magic, another layout or size.
         """
 
     def close(self) -> None:
@@ -141,7 +142,7 @@ class Segment:
     ) -> None: ...
     @property
     def wakes(self) -> tuple[int, ...]:
-        """An eventfd for each worker, by which the others make it look at its queues; empty where there is one worker."""
+        """An eventfd for each worker, by which others make it look at its queues; empty where there is one worker."""
 
     # Written by the supervisor.
     def set_backend(
@@ -243,6 +244,12 @@ class Segment:
 
     def add_backend(self, worker: int, slot: int, name: str, amount: int = 1, *, index: int = 0) -> None:
         """Adds to one of the worker's own counters of a backend; `index` for "status". KeyError for an unknown name."""
+
+    def take_place(self, worker: int, slot: int, limit: int) -> bool:
+        """Takes one of `limit` places for attempts at a backend, for `worker`; False when all are taken."""
+
+    def give_place(self, worker: int, slot: int) -> None:
+        """Gives one back; does nothing when `worker` holds none."""
 
     def add_latency(self, worker: int, pool: int, ns: int, *, first_byte: bool = False) -> None:
         """Counts one duration in the worker's own histogram of a pool."""

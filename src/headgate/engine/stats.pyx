@@ -20,7 +20,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memcpy, memset
 
 from headgate.engine.histogram cimport bucket_start
-from headgate.engine.places cimport places_add, places_taken, word_load, word_store
+from headgate.engine.places cimport places_add, places_take, places_taken, word_load, word_store
 
 import fcntl
 import os
@@ -206,6 +206,8 @@ cdef uint64_t *backend_word(BackendCounters *c, str name, int index) except NULL
     if name == "retried": return &c.retried
     if name == "idle": return <uint64_t *>&c.idle
     if name == "connections": return <uint64_t *>&c.connections
+    if name == "requests_held": return <uint64_t *>&c.requests_held
+    if name == "requests_pending": return &c.requests_pending
     if name == "status" and 0 <= index < 6: return &c.status[index]
     raise KeyError(f"no backend counter {name!r} at {index}")
 
@@ -814,6 +816,22 @@ cdef class Segment:
         self._check_slot(slot)
         word = backend_word(self.backend_counters(worker, slot), name, index)
         store64(word, load64(word) + <uint64_t>amount)
+
+    def take_place(self, int worker, int slot, uint32_t limit):
+        """Takes one of `limit` places for attempts at a backend, for `worker`; False when all are taken."""
+        cdef BackendCounters *c
+        self._check_worker(worker)
+        self._check_slot(slot)
+        c = self.backend_counters(worker, slot)
+        return places_take(&self.backend_places(slot).requests, limit, &c.requests_held, &c.requests_pending)
+
+    def give_place(self, int worker, int slot):
+        """Gives one back; does nothing when `worker` holds none."""
+        cdef BackendCounters *c
+        self._check_worker(worker)
+        self._check_slot(slot)
+        c = self.backend_counters(worker, slot)
+        places_add(&self.backend_places(slot).requests, -1, &c.requests_held, &c.requests_pending)
 
     def add_latency(self, int worker, int pool, uint64_t ns, *, bint first_byte=False):
         """Counts one duration in the worker's own histogram of a pool."""

@@ -1,8 +1,8 @@
 """Adaptive concurrency: how many requests in flight a pool bears, learned from how long answers take.
 
-Gradient2 of Netflix' concurrency-limits, with its figures where no other reason is given. The mean latency of a window is
-compared with a long-term mean: while they are alike the limit grows by a little headroom, which
-is the queue a healthy server is allowed; when latency rises by more than `TOLERANCE`, requests queue somewhere behind
+Gradient2 of Netflix' concurrency-limits, with its figures where no other reason is given. The mean latency of a window
+is compared with a long-term mean: while they are alike the limit grows by a little headroom, which is the queue a
+healthy server is allowed; when latency rises by more than `TOLERANCE`, requests queue somewhere behind
 us, and the limit shrinks in proportion. Both means are of the same traffic, so nothing has to be measured apart and no
 probing phase holds traffic back, as Envoy's does.
 

@@ -28,6 +28,7 @@ from headgate.config.schema import Strategy as StrategyConfig
 from headgate.observe import status
 from headgate.routing.match import Entry, Router
 from headgate.runtime import messages
+from headgate.runtime.cores import worker_count
 from headgate.runtime.fallbacks import chain, static_answer
 from headgate.runtime.parts import EngineParts, Parts
 from headgate.runtime.pool import Member, WorkerPool, set_addresses
@@ -271,6 +272,7 @@ class WorkerAgent:
             secret = snapshot.sticky_secrets.get(name, b"")
             self._leaving += pool.apply(pool_config, members, plan.strategies[name], secret)
             pool.pool.fallback_answer = plan.static_answers[name]
+            pool.pool.share_reserve(worker_count(config))
             pools[name] = pool
         self._pools = pools
         self._by_slot = {backend.slot: backend for pool in pools.values() for backend in pool.backends}

@@ -1,8 +1,9 @@
-"""A worker process: `python -m headgate.runtime.worker --control FD --segment FD --worker N [--wakes FD,…] [--app-dir DIR]`.
+"""A worker process: `python -m headgate.runtime.worker --control FD --segment FD --worker N [--wakes FD,…]
+[--app-dir DIR]`.
 
-Started by the supervisor, by exec, with the control socket, the shared segment and all workers' eventfds as inherited descriptors. It runs the
-engine on its only Python thread and does what the control socket says. It exits with 0 after a drain or a stop (also
-when the supervisor is gone: that reads as EOF), and with 3 when it could not start.
+Started by the supervisor, by exec, with the control socket, the shared segment and all workers' eventfds as inherited
+descriptors. It runs the engine on its only Python thread and does what the control socket says. It exits with 0 after
+a drain or a stop (also when the supervisor is gone: that reads as EOF), and with 3 when it could not start.
 """
 
 from __future__ import annotations

@@ -353,6 +353,84 @@ def test_zeroing_gauges_does_not_allocate_what_was_never_used() -> None:
         assert memory(segment) <= before + 2 * 4096
 
 
+# ---- places under a limit
+
+
+def test_places_are_counted_over_workers_and_never_exceed_the_limit(segment: Segment) -> None:
+    assert [segment.take_place(worker, 7, 2) for worker in (0, 1, 2)] == [True, True, False]
+    assert segment.places(7) == (2, 0)
+    segment.give_place(2, 7)  # holds none
+    assert segment.places(7) == (2, 0)
+    segment.give_place(0, 7)
+    assert segment.take_place(2, 7, 2)
+    # A limit that was lowered: nothing is taken until there are fewer.
+    assert not segment.take_place(0, 7, 1)
+    segment.give_place(1, 7)
+    assert not segment.take_place(0, 7, 1)
+    segment.give_place(2, 7)
+    assert segment.take_place(0, 7, 1)
+
+
+def test_a_dead_workers_places_are_given_back(segment: Segment) -> None:
+    for worker in (0, 1, 1):
+        assert segment.take_place(worker, 7, 5)
+    segment.zero_worker_gauges(1)
+    assert segment.places(7) == (1, 0)
+    segment.zero_worker_gauges(1)
+    assert segment.places(7) == (1, 0)
+    segment.zero_worker_gauges(0)
+    assert segment.places(7) == (0, 0)
+
+
+@pytest.mark.parametrize("held", [-1, 1])
+def test_a_worker_killed_between_two_words(segment: Segment, held: int) -> None:
+    """The shared word has the change and its own share has not: whichever way, the sum of the living is what counts."""
+    for worker in (0, 1, 1):
+        assert segment.take_place(worker, 7, 5)
+    segment.add_backend(1, 7, "requests_held", held)
+    segment.add_backend(1, 7, "requests_pending", 1)
+    segment.zero_worker_gauges(1)
+    assert segment.places(7) == (1, 0)
+    segment.give_place(0, 7)
+    assert segment.places(7) == (0, 0)
+
+
+def test_workers_killed_while_they_take_and_give(segment: Segment) -> None:
+    script = """
+worker = int(sys.argv[2])
+print("ready", flush=True)
+while True:
+    if segment.take_place(worker, 7, 3):
+        assert 1 <= segment.places(7)[0] <= 3
+        segment.give_place(worker, 7)
+"""
+    processes = [spawn(segment, script, worker) for worker in range(3)]
+    try:
+        for process in processes:
+            assert stream(process.stdout).readline() == "ready\n"
+        for round in range(6):
+            # Any moment will do: only the kernel knows between which instructions.
+            worker = round % 3
+            time.sleep(0.01)
+            processes[worker].kill()
+            processes[worker].wait()
+            stream(processes[worker].stdout).close()
+            stream(processes[worker].stdin).close()
+            segment.zero_worker_gauges(worker)
+            assert segment.places(7)[0] <= 2
+            processes[worker] = spawn(segment, script, worker)
+            assert stream(processes[worker].stdout).readline() == "ready\n"
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+            stream(process.stdout).close()
+            stream(process.stdin).close()
+    for worker in range(3):
+        segment.zero_worker_gauges(worker)
+    assert segment.places(7) == (0, 0)
+
+
 # ---- several processes
 
 

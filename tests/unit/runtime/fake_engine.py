@@ -110,6 +110,9 @@ class Pool:
     def changed(self) -> None:
         pass
 
+    def share_reserve(self, workers: int) -> None:
+        self.sharing = workers
+
     def choose(self, request: Request | None = None, tried: Collection[Backend] = ()) -> Backend | None:
         """What the engine does before an attempt."""
         request = request or Request()
