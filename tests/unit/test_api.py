@@ -365,7 +365,7 @@ def test_a_backend_that_is_added_gets_requests_once_it_is_checked() -> None:
             added = pool.add(b.url, weight=2, name="second")
             assert (added.state, added.weight) == ("unchecked", 2)
             assert (await pool.wait_until("second", lambda backend: backend.healthy)).state == "up"
-            assert sorted(await names(balancer.addresses[0], 4)) == ["a", "a", "b", "b"]
+            assert sorted(await names(balancer.addresses[0], 6)) == ["a", "a", "b", "b", "b", "b"]
 
     run(scenario)
 
