@@ -36,7 +36,7 @@ cdef extern from "time.h" nogil:
 
 cdef extern from "sys/timerfd.h" nogil:
     enum:
-        TFD_NONBLOCK, TFD_CLOEXEC, TFD_TIMER_ABSTIME
+        TFD_NONBLOCK, TFD_CLOEXEC
     int timerfd_create(int clock, int flags)
     int timerfd_settime(int fd, int flags, const itimerspec *new, itimerspec *old)
 

@@ -12,7 +12,7 @@ from libc.stdlib cimport calloc, free, malloc, realloc
 
 from headgate.engine.libc_net cimport (
     CLOCK_MONOTONIC, EFD_CLOEXEC, EFD_NONBLOCK, EINTR, ENOMEM, EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLLIN, TFD_CLOEXEC,
-    TFD_NONBLOCK, TFD_TIMER_ABSTIME, clock_gettime, close, epoll_create1, epoll_ctl, epoll_event, epoll_wait, errno, eventfd,
+    TFD_NONBLOCK, clock_gettime, close, epoll_create1, epoll_ctl, epoll_event, epoll_wait, errno, eventfd,
     itimerspec, read, timerfd_create, timerfd_settime, timespec, write,
 )
 
@@ -317,12 +317,15 @@ cdef class Reactor:
         source.queue = NULL
 
     cdef void _set_timer_fd(self) noexcept:
+        # From now on, not at a moment: where the wall clock is faked (libfaketime) moments of every clock are shifted with it.
+        # `now` is this batch's, so it wakes late by what the batch takes, and never early. 0 would disarm.
+        cdef int64_t left = max(self._timer_armed - self.now, 1) if self._timer_armed else 0
         cdef itimerspec value
         value.it_interval.tv_sec = 0
         value.it_interval.tv_nsec = 0
-        value.it_value.tv_sec = self._timer_armed // 1000000000
-        value.it_value.tv_nsec = self._timer_armed % 1000000000
-        timerfd_settime(self.timer_fd, TFD_TIMER_ABSTIME, &value, NULL)
+        value.it_value.tv_sec = left // 1000000000
+        value.it_value.tv_nsec = left % 1000000000
+        timerfd_settime(self.timer_fd, 0, &value, NULL)
 
     cdef void _expire(self) noexcept:
         cdef uint64_t expirations

@@ -370,7 +370,7 @@ def clock_jumps(world: World) -> None:
         days.append(world.get("/?size=1").header("date"))
     states = [one["state"] for one in world.status()["backends"]]
     assert states == ["up", "up"]
-    assert world.worker == pid
+    assert world.worker == pid, world.errors
     assert " down" not in world.errors
     assert " ejected" not in world.errors
     world.none_failed(load.stop())
