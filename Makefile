@@ -60,7 +60,7 @@ bench: venv ## Compare CPU per request with nginx and HAProxy
 bench-check: venv ## Count instructions per request: not 5 % more than before this change (needs valgrind)
 	@$(BIN)/python -m bench.check $(ARGS)
 
-simulate: venv ## Compare all strategies in the simulated scenario: 40 minutes of processor time, on all cores
+simulate: venv ## Compare all strategies in the simulated scenario: 50 minutes of processor time, on all cores
 	@$(BIN)/headgate simulate --out bench/results/simulation $(ARGS)
 
 bench-order: venv ## Does the simulated order of the strategies hold for real processes, nginx and HAProxy? 10 minutes

@@ -36,7 +36,7 @@ class Patient:
 def test_an_http_check_takes_a_backend_out_and_lets_it_back(make_backend: MakeBackend, balance: Balance) -> None:
     patient = Patient()
     backend, other = make_backend(patient, "patient"), make_backend(Patient(), "other")
-    headgate = balance(backend, other, health={"path": "/health", **FAST})
+    headgate = balance(backend, other, health={"path": "/health", **FAST}, slow_start="off")
     assert set(headgate.names(4)) == {"patient", "other"}
 
     patient.status = "500 Internal Server Error"
@@ -94,7 +94,7 @@ def test_a_check_may_ask_another_port(make_backend: MakeBackend, balance: Balanc
 
 
 def test_a_tcp_check(three: list[Backend], balance: Balance) -> None:
-    headgate = balance(*three, health={"type": "tcp", **FAST})
+    headgate = balance(*three, health={"type": "tcp", **FAST}, slow_start="off")
     assert set(headgate.names(6)) == {"a", "b", "c"}
     three[0].stop()
     headgate.wait_health(three[0].url, False)

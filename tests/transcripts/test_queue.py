@@ -206,6 +206,8 @@ def test_a_body_is_not_read_while_it_waits(conversation: Converse) -> None:
     up << Head(f"POST /up HTTP/1.1\ncontent-length: {size}")
     for _ in range(said >> 16):
         up << b"x" * 65536
+    if rest := said % 65536:
+        up << b"x" * rest
     second.leaves()
     up.is_gone()
     at_rest(talk)

@@ -352,14 +352,20 @@ def test_status_is_what_the_status_page_says() -> None:
 # Changing it while it runs
 
 
+def at_once(*urls: str) -> dict[str, object]:
+    """A configuration in which who comes (back) has its full part at once."""
+    pool = {"backends": list(urls), "slow_start": "off"}
+    return {"access_log": {"format": "off"}, "listeners": [{"bind": "127.0.0.1:0"}], "pools": {"web": pool}}
+
+
 def test_a_backend_that_is_added_gets_requests_once_it_is_checked() -> None:
     async def scenario() -> None:
-        async with servers("a", "b") as (a, b), LoadBalancer(to=[a.url], listen="127.0.0.1:0") as balancer:
+        async with servers("a", "b") as (a, b), LoadBalancer(at_once(a.url)) as balancer:
             pool = balancer.pools["web"]
             added = pool.add(b.url, weight=2, name="second")
             assert (added.state, added.weight) == ("unchecked", 2)
             assert (await pool.wait_until("second", lambda backend: backend.healthy)).state == "up"
-            assert sorted(await names(balancer.addresses[0], 4)) == ["a", "a", "b", "b"]
+            assert sorted(await names(balancer.addresses[0], 6)) == ["a", "a", "b", "b", "b", "b"]
 
     run(scenario)
 
@@ -382,7 +388,7 @@ def test_a_removed_backend_finishes_what_it_has_and_gets_nothing_new() -> None:
 @pytest.mark.parametrize("how", ["disable", "drain"])
 def test_a_backend_is_taken_out_and_let_back(how: str) -> None:
     async def scenario() -> None:
-        async with servers("a", "b") as (a, b), LoadBalancer(to=[a.url, b.url], listen="127.0.0.1:0") as balancer:
+        async with servers("a", "b") as (a, b), LoadBalancer(at_once(a.url, b.url)) as balancer:
             pool = balancer.pools["web"]
             getattr(pool, how)(a.url)
             assert pool[a.url].state == {"disable": "disabled", "drain": "draining"}[how]

@@ -22,11 +22,17 @@ _SECRET_OPTION = re.compile(r"secret|token|passw|credential|api_?key", re.IGNORE
 
 
 def dump(table: Struct, *, mask: bool = True) -> dict[str, Any]:
-    """A table of the schema as a plain one, defaults included. mask: secrets, and the values of header fields, become
-    "***"."""
+    """A table of the schema as a plain one.
+
+    mask: for people: secrets, and the values of header fields, become "***", and defaults are told as well. Without it
+    what is as by default is left out, since some keys may be given only beside others.
+    """
     tree: dict[str, Any] = {}
+    defaults = {} if mask else {field.name: field.default for field in msgspec.structs.fields(table)}
     for name, hint in fields_of(type(table)).items():
         value = getattr(table, name)
+        if name in defaults and value == defaults[name] and type(value) is type(defaults[name]):
+            continue
         if isinstance(table, Health) and table.type != "http" and name in HTTP_CHECK_KEYS:
             continue  # they say nothing there, and a file that had them would be refused
         notes = get_args(hint)[1:] if get_origin(hint) is Annotated else ()

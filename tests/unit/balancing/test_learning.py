@@ -11,6 +11,7 @@ import pytest
 
 from headgate.balancing import latency
 from headgate.balancing.base import Backend, Context, Outcome, Request
+from headgate.balancing.least_time import SAMPLE_WEIGHT
 from headgate.balancing.registry import build
 from headgate.errors import Kind
 
@@ -189,8 +190,9 @@ def test_a_newcomer_that_hangs_gets_a_few_attempts_only(name: str) -> None:
             if backend.active and random.random() < 0.3:
                 backend.active -= 1
                 world.strategy.done(backend, Ended(0.05))
-    # Unknown is half the usual latency: it costs as much as the others once it has twice their load.
-    assert hangs.active <= 2 * most + 1
+    # Unknown is half the usual latency: it costs as much as the others once it has twice their load. For prequal the
+    # usual latency is that at the usual load, and it was lower when the others' was learned.
+    assert hangs.active <= (3 if name == "prequal" else 2) * most + 1
 
 
 @every_learner
@@ -231,13 +233,15 @@ def test_peak_ewma_takes_peaks_at_once_and_comes_down_with_its_time_constant() -
     assert estimate.latency == pytest.approx(0.010 + 0.490 * 2.718281828 ** (-0.02))
 
 
-def test_least_time_averages_over_about_twenty() -> None:
+def test_least_time_averages_over_many_but_not_its_first() -> None:
     world = World("least_time", 2)
     a = world.backends[0]
     estimate = vars(world.strategy)["_estimates"][a]
     world.strategy.done(a, Ended(0.010))
     assert estimate.latency == pytest.approx(0.010)  # the first is all there is
-    for expected in (0.0145, 0.018775):
+    expected = 0.010
+    for _ in range(3):
+        expected += (0.100 - expected) * SAMPLE_WEIGHT
         world.now += 0.001
         world.strategy.done(a, Ended(0.100))
         assert estimate.latency == pytest.approx(expected)
