@@ -3,7 +3,8 @@
     python -m bench.check [--base COMMIT] [--limit PERCENT]
 
 Both engines are compiled in this run by the same compiler and play the same conversation (bench/conversation.py) under
-callgrind. Instructions depend neither on the machine nor on how busy it is; a stored figure would still break with
+callgrind, each by its own tree's script: that one fits the engine's interface. A case that says something else there is
+not compared. Instructions depend neither on the machine nor on how busy it is; a stored figure would still break with
 every compiler, so none is. Per case: (instructions for 2 N requests - those for N) / N, which leaves out what is done
 once. More than 5 % above the base fails: one run differs from the next by less than half of one.
 
@@ -13,6 +14,7 @@ What the kernel does is not seen here: `make bench` measures that.
 from __future__ import annotations
 
 import argparse
+import ast
 import os
 import re
 import shutil
@@ -21,8 +23,6 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-
-from .conversation import CASES
 
 ROOT = Path(__file__).parents[1]
 WORK = ROOT / "build" / "bench-check"
@@ -37,6 +37,9 @@ MARK = "#include <valgrind/callgrind.h>\nvoid mark(void) { CALLGRIND_DUMP_STATS;
 
 Counts = Mapping[str, float]
 """Case -> instructions per request."""
+
+Cases = Mapping[str, str]
+"""Case -> what is said in it, as text to compare."""
 
 
 def _git(*arguments: str) -> str | None:
@@ -91,8 +94,21 @@ def make_mark() -> Path:
     return library
 
 
+def read_cases(tree: Path) -> Cases:
+    """What `tree` says per case, in the order of its conversation. RuntimeError when it has no conversation."""
+    environment = {**os.environ, "PYTHONPATH": f"{tree / 'src'}:{tree}"}
+    script = "from bench.conversation import CASES; print(ascii([(case.name, repr(case)) for case in CASES]))"
+    with tempfile.TemporaryDirectory() as directory:
+        command = [sys.executable, "-c", script]
+        done = subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(done.stderr)
+    return dict(ast.literal_eval(done.stdout))
+
+
 def count(tree: Path, mark: Path) -> Counts:
-    """Play this tree's conversation with the package of `tree`. RuntimeError when it cannot be played."""
+    """Play the conversation of `tree` with its own package. RuntimeError when it cannot be played."""
+    cases = read_cases(tree)
     with tempfile.TemporaryDirectory() as directory:
         out = Path(directory) / "out"
         command: list[str | Path] = [
@@ -104,13 +120,13 @@ def count(tree: Path, mark: Path) -> Counts:
             *(sys.executable, "-m", "bench.conversation", str(REQUESTS), mark),
         ]
         # Sets and dicts of strings have another order in every process otherwise.
-        environment = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": f"{tree / 'src'}:{ROOT}"}
+        environment = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": f"{tree / 'src'}:{tree}"}
         done = subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise RuntimeError(done.stderr)
-        totals = [_total(Path(f"{out}.{n}")) for n in range(1, 3 * len(CASES) + 1)]
+        totals = [_total(Path(f"{out}.{n}")) for n in range(1, 3 * len(cases) + 1)]
     per_case = zip(totals[1::3], totals[2::3], strict=True)
-    return {case.name: (twice - once) / REQUESTS for case, (once, twice) in zip(CASES, per_case, strict=True)}
+    return {name: (twice - once) / REQUESTS for name, (once, twice) in zip(cases, per_case, strict=True)}
 
 
 def _total(path: Path) -> int:
@@ -137,13 +153,15 @@ def compare(base: Counts | None, here: Counts, limit_percent: float = LIMIT_PERC
 
 
 def _count_base(commit: str, mark: Path) -> Counts | None:
-    """The base's figures; None, and why, when it cannot be built or cannot play this conversation."""
+    """The base's figures for the cases that are the same there; None, and why, when it cannot be built or played."""
     try:
-        return count(check_out(commit), mark)
+        tree = check_out(commit)
+        said, here = read_cases(tree), read_cases(ROOT)
+        return {name: figure for name, figure in count(tree, mark).items() if said[name] == here.get(name)}
     except subprocess.CalledProcessError:
         print(f"The base {commit[:12]} does not compile; nothing to compare with. See {WORK}/{commit}.log")
     except RuntimeError as error:
-        print(f"The base {commit[:12]} cannot play this conversation; nothing to compare with:\n{error}")
+        print(f"The base {commit[:12]} cannot play its conversation; nothing to compare with:\n{error}")
     return None
 
 

@@ -22,7 +22,7 @@ from headgate.runtime.pool import Member, WorkerPool
 
 from ..e2e.harness.ports import HeldPort
 
-if TYPE_CHECKING:  # bench.check plays this before older engines, too
+if TYPE_CHECKING:
     from headgate.engine.stats import PoolTotals
 
 ROUTABLE = PRESENT | ENABLED | CHECKED | UP

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from bench.check import compare
+from pathlib import Path
+
+from bench.check import compare, read_cases
 
 
 def test_more_than_the_limit_fails_and_is_marked() -> None:
@@ -23,3 +25,16 @@ def test_a_new_case_and_a_missing_base_are_only_shown() -> None:
         True,
     )
     assert compare(None, {"small": 10_000})[1]
+
+
+def test_each_tree_says_which_cases_it_plays(tmp_path: Path) -> None:
+    (tmp_path / "bench").mkdir()
+    (tmp_path / "bench" / "__init__.py").touch()
+    script = "from types import SimpleNamespace as Case\n"
+    script += "CASES = (Case(name='b', request=b'?'), Case(name='a', request=b'y'))\n"
+    (tmp_path / "bench" / "conversation.py").write_text(script)
+    cases = read_cases(tmp_path)
+    assert list(cases) == ["b", "a"], "in the order in which callgrind writes their figures"
+    (tmp_path / "bench" / "conversation.py").write_text(script.replace("?", "z"))
+    again = read_cases(tmp_path)
+    assert (again["a"], again["b"] != cases["b"]) == (cases["a"], True)
