@@ -210,8 +210,8 @@ def _largest(name: str) -> int:
 
 
 def test_a_slow_reader_holds_up_the_backend_and_not_the_memory(make_backend: MakeBackend, balance: Balance) -> None:
-    # What the kernel may hold for the balancer: what it received of the backend, and what it sends to the client. How much
-    # of that it does hold depends on who is faster, so on the day.
+    # What the kernel may hold for the balancer: what it received of the backend, and what it sends to the client. How
+    # much of that it does hold depends on who is faster, so on the day.
     held = _largest("tcp_rmem") + _largest("tcp_wmem") + GROWTH_LIMIT
     total = -(-2 * held // BLOCK) * BLOCK
     progress = Digest()
