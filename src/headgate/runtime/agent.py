@@ -375,7 +375,11 @@ class WorkerAgent:
         ]
         slots = {pool.name: pool.slot for pool in self._pools.values()}
         panic = {pool.name for pool in self._pools.values() if pool.panic}
-        return status.render(self._segment, rows, version=__version__, pool_slots=slots, in_panic=panic)
+        page = status.render(self._segment, rows, version=__version__, pool_slots=slots, in_panic=panic)
+        # The supervisor writes a state, and a moment later the generation that makes workers look. Who was told "down"
+        # here must not have the next request go there.
+        self._refresh()
+        return page
 
     def _ready(self, bind: str) -> bool:
         """Can every pool that this listener leads to serve somebody, or one that stands in for it?"""

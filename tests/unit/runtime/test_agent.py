@@ -306,6 +306,17 @@ def test_the_status_page_has_every_backend_in_order() -> None:
         assert document["backends"][0]["url"] == "http://10.0.0.1:80"
 
 
+def test_what_the_status_page_calls_down_gets_nothing_any_more() -> None:
+    """A state stands in the segment a moment before the generation says so: the page may have seen it already."""
+    with world() as w:
+        listen(w, config())
+        w.segment.set_backend(w.slot("web", "b2"), flags=DOWN, weight=1)
+        status = w.listener().status
+        assert status is not None
+        assert not json.loads(status())["backends"][1]["healthy"]
+        assert w.eligible() == ["b1", "b3"]
+
+
 def test_a_listener_is_ready_while_all_its_pools_can_serve() -> None:
     wanted = two_listeners()
     with world(wanted) as w:
