@@ -8,7 +8,6 @@ for themselves, and may drop packets or stop processes as they like. `rows/` hol
 `servers`  backends as processes: an application, and the ways to misbehave; a journal that survives SIGKILL
 `load`     the load client as a process: what counts as failed, latencies, never a retry
 `sockets`  many raw connections from one process (slowloris, idle ones, storms)
-`relay`    a TCP relay for delay and for resets at byte N
 `network`  namespaces, packet filters, links
 `run`      one row in this process: python -m tests.faults.run 03-killed_under_load
 `soak`     mixed load with random faults: python -m tests.faults.soak --seconds 600
