@@ -6,7 +6,7 @@ Both engines are compiled in this run by the same compiler and play the same con
 callgrind, each by its own tree's script: that one fits the engine's interface. A case that says something else there is
 not compared. Instructions depend neither on the machine nor on how busy it is; a stored figure would still break with
 every compiler, so none is. Per case: (instructions for 2 N requests - those for N) / N, which leaves out what is done
-once. More than 5 % above the base fails: one run differs from the next by less than half of one.
+once. More than 5 % above the base fails: one run was seen to differ from the next by up to 1.5 %.
 
 What the kernel does is not seen here: `make bench` measures that.
 """
