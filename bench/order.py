@@ -40,8 +40,8 @@ SUBJECTS = (
     ("haproxy leastconn", "haproxy", "least_connections"),
 )
 # A turn in which 1 % of the requests were sent later than this says more about the machine than about the proxy: it is
-# repeated, up to so many times, and the least late one counts. The criterion is the load generator's own lateness, never
-# a result.
+# repeated, up to so many times, and the least late one counts. The criterion is the load generator's own lateness,
+# never a result.
 LATE_S = 0.05
 TRIES = 4
 _ROOT = Path(__file__).parents[1]
