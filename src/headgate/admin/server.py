@@ -25,6 +25,9 @@ CONNECTIONS = 64
 REQUEST_S = 10.0
 # For the peer to take the answer.
 WRITE_S = 10.0
+# A change waits for the workers for 2 s at most (`changes.APPLY_S`).
+REST_S = 3.0
+_SETTLE_S = 0.01
 # Behind a request that was refused half-read: as much of the rest is thrown away, so that the peer sees the answer
 # instead of a reset (RFC 9112 section 9.6).
 _LINGER_BYTES = 256 * 1024
@@ -59,6 +62,20 @@ class Server:
     async def start(self, sock: socket.socket) -> None:
         """Listen on a bound socket, which this takes over."""
         self._server = await asyncio.start_server(self._connected, sock=sock, backlog=_BACKLOG, limit=64 * 1024)
+
+    async def rest(self) -> None:
+        """Accept nobody more and finish what is under way; what takes longer than `REST_S` is ended.
+
+        Where somebody else holds the socket, too, who comes meanwhile waits in its queue until `start` is called again,
+        here or in the process after this one.
+        """
+        if self._server is not None:
+            self._server.close()
+            # The loop accepts first, and some turns later there is a task that can be waited for.
+            await asyncio.sleep(_SETTLE_S)
+            if self._tasks:
+                await asyncio.wait(self._tasks, timeout=REST_S)
+        await self.close()
 
     async def close(self) -> None:
         """Stop listening, and end what is under way."""

@@ -66,6 +66,11 @@ class Reloader:
         self._taking_back: asyncio.Task[None] | None = None
         self._one_at_a_time = asyncio.Lock()
 
+    @property
+    def alone(self) -> asyncio.Lock:
+        """Whoever holds it knows that no reload is under way, and none begins."""
+        return self._one_at_a_time
+
     async def reload(self) -> ReloadResult:
         """Read the configuration again and put it in force, or say why not."""
         async with self._one_at_a_time:
@@ -146,11 +151,13 @@ class Reloader:
             self._guard.sample(now, counts, settings.within)
         if why and self._before is not None:
             log.error("reload: %s: the old configuration comes back; the file still has the new one", why)
-            self._taking_back = self._loop.create_task(self._take_back(self._before))
+            self._taking_back = self._loop.create_task(self._take_back(self._before, why))
 
-    async def _take_back(self, before: Config) -> None:
+    async def _take_back(self, before: Config, why: str) -> None:
         async with self._one_at_a_time:
             result = await self._swap(before)
+            if result.ok:
+                self._controller.note("reload taken back", why, quiet=True)
             for problem in result.problems:
                 log.error("reload: the old configuration cannot come back: %s", problem)
 
