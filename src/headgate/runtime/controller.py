@@ -22,6 +22,7 @@ from headgate.engine import stats
 from headgate.observe.logging import LEVELS
 from headgate.runtime import edits, overrides, states
 from headgate.runtime.drains import checked_deadline
+from headgate.runtime.explaining import Explaining
 from headgate.runtime.fleet import Fleet
 from headgate.runtime.knowledge import Knowledge
 from headgate.runtime.links import Link
@@ -30,6 +31,7 @@ from headgate.runtime.messages import (
     Applied,
     Apply,
     Drained,
+    Explained,
     Failed,
     Hello,
     Log,
@@ -99,6 +101,8 @@ class Controller:
         self._rehearsal = 0
         self._rehearsing: dict[Link, str | None] = {}
         self._said: set[tuple[str, str]] = set()
+        self.explaining = Explaining(loop)
+        """Questions to workers about where a request would go."""
         self._timer: TimerHandle | None = None
         self._closed = False
         self.on_message: Callable[[Link, Message], None] = lambda link, message: None
@@ -236,6 +240,7 @@ class Controller:
             self._links.remove(link)
             self._rehearsing.pop(link, None)
             self._late.discard(link)
+            self.explaining.gone(link)
             self._segment.zero_worker_gauges(link.worker)
             self._recycle()
             self._acknowledged.set()
@@ -419,6 +424,8 @@ class Controller:
                 if number == self._rehearsal and link in self._rehearsing:
                     self._rehearsing[link] = text
                     self._acknowledged.set()
+            case Explained():
+                self.explaining.answered(link, message)
             case Failed(slot, kind, reason):
                 self._fleet.failed(slot, kind, reason)
             case Trip(slot, kind, reason):
