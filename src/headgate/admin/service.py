@@ -5,10 +5,11 @@ from __future__ import annotations
 from asyncio import AbstractEventLoop
 
 from headgate.admin.access import Access
+from headgate.admin.feed import Feed
 from headgate.admin.host import Host
 from headgate.admin.server import Server
 from headgate.admin.table import TABLE
-from headgate.admin.wire import Answer, Request
+from headgate.admin.wire import Answer, Request, Streaming
 from headgate.config.schema import Admin
 from headgate.runtime.sockets import BoundSocket
 
@@ -19,10 +20,13 @@ class Service:
     def __init__(self, host: Host, config: Admin, bound: BoundSocket, loop: AbstractEventLoop) -> None:
         self._host = host
         self._bound = bound
+        self._config = config
+        self.feed = Feed(host, loop)
         self._server = Server(loop, Access(config), TABLE.plan, self._answer)
 
     async def start(self) -> None:
         """Serve."""
+        self.feed.start()
         await self._server.start(self._bound.sock)
 
     @property
@@ -33,11 +37,15 @@ class Service:
     def configure(self, config: Admin) -> None:
         """Other rules for who may ask, from the next request on."""
         self._server.access = Access(config)
+        if config != self._config:
+            self._config = config
+            self._server.end_streams()  # they were opened by the old rules; who may read still, comes again
 
     async def close(self) -> None:
         """Stop, and remove the socket's file."""
         await self._server.close()
+        self.feed.close()
         self._bound.close()
 
-    async def _answer(self, request: Request) -> Answer:
-        return await TABLE.answer(self._host, request)
+    async def _answer(self, request: Request) -> Answer | Streaming:
+        return await TABLE.answer(self._host, self.feed, request)
