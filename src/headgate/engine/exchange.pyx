@@ -668,8 +668,6 @@ cdef class Exchange(ExchangeBase):
             return True
         if self.attempt_first_byte < 0:
             self.attempt_first_byte = ctx.now - self.attempt_started
-            self.backend.counters.first_bytes += 1
-            self.backend.counters.first_byte_ns += <uint64_t>self.attempt_first_byte
         if status == 429 or status == 503:
             self.retry_after = self.asks_for_pause(head)
         if self.hedge is not None:

@@ -47,9 +47,7 @@ cdef struct BackendCounters:    # 256 bytes, one per worker and backend
     uint64_t requests_pending
     int64_t connections_held    # ... of BackendPlaces.connections
     uint64_t connections_pending
-    uint64_t first_bytes        # attempts that were answered, and how long they took to the answer's first byte, together
-    uint64_t first_byte_ns
-    uint64_t reserved[9]
+    uint64_t reserved[11]
 
 cdef struct BackendPlaces:      # 64 bytes, one per backend: by compare-and-swap from all workers
     uint64_t requests           # attempts in flight under max_requests

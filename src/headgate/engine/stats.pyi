@@ -39,10 +39,6 @@ class BackendTotals:
     """Idle kept connections."""
     connections: Final[int]
     """Open connections, idle ones included."""
-    first_bytes: Final[int]
-    """Attempts that were answered."""
-    first_byte_ns: Final[int]
-    """How long those took to the answer's first byte, together."""
     status: Final[tuple[int, ...]]
     """Answers by class; [0] = none."""
 

@@ -88,7 +88,7 @@ MAX_WEIGHT = 256
 cdef enum:
     PAGE = 4096                 # sections start on a page, so that one worker never dirties another's
     LINE = 64                   # cache line
-    LAYOUT = 3                  # to be raised whenever a struct in stats.pxd or the order of sections changes
+    LAYOUT = 2                  # to be raised whenever a struct in stats.pxd or the order of sections changes
     GENERATION_OFFSET = 1024    # in the header's page, on a cache line of its own
     USED_OFFSET = 1088          # how many workers' parts have been in use so far; written by the supervisor
     # Reading a record that is being written: writing takes 0.1 us, so spin; then the supervisor was preempted in the
@@ -129,8 +129,6 @@ cdef class BackendTotals:
     cdef readonly object retried
     cdef readonly object idle
     cdef readonly object connections
-    cdef readonly object first_bytes
-    cdef readonly object first_byte_ns
     cdef readonly tuple status
 
     def as_dict(self) -> dict[str, object]:
@@ -139,7 +137,6 @@ cdef class BackendTotals:
             "active": self.active, "attempts": self.attempts, "succeeded": self.succeeded, "failed": self.failed,
             "bytes_received": self.bytes_received, "bytes_sent": self.bytes_sent, "connects": self.connects,
             "reused": self.reused, "retried": self.retried, "idle": self.idle, "connections": self.connections,
-            "first_bytes": self.first_bytes, "first_byte_ns": self.first_byte_ns,
             "status": list(self.status),
         }
 
@@ -211,8 +208,6 @@ cdef uint64_t *backend_word(BackendCounters *c, str name, int index) except NULL
     if name == "connections": return <uint64_t *>&c.connections
     if name == "requests_held": return <uint64_t *>&c.requests_held
     if name == "requests_pending": return &c.requests_pending
-    if name == "first_bytes": return &c.first_bytes
-    if name == "first_byte_ns": return &c.first_byte_ns
     if name == "status" and 0 <= index < 6: return &c.status[index]
     raise KeyError(f"no backend counter {name!r} at {index}")
 
@@ -510,7 +505,6 @@ cdef class Segment:
             # What follows `active`, without `idle` and what comes behind `status`.
             memset(&c.attempts, 0, <char *>&c.idle - <char *>&c.attempts)
             memset(c.status, 0, sizeof(c.status))
-            c.first_bytes = c.first_byte_ns = 0
         self.backend_places(slot).wanted = 0
 
     def clear_pool(self, int pool):
@@ -686,7 +680,7 @@ cdef class Segment:
         cdef BackendCounters *c
         cdef int64_t active = 0, idle = 0, connections = 0
         cdef uint64_t attempts = 0, succeeded = 0, failed = 0, received = 0, sent = 0
-        cdef uint64_t connects = 0, reused = 0, retried = 0, first_bytes = 0, first_byte_ns = 0
+        cdef uint64_t connects = 0, reused = 0, retried = 0
         cdef uint64_t[6] status
         cdef int worker, index
         self._check_slot(slot)
@@ -704,8 +698,6 @@ cdef class Segment:
             connects += load64(&c.connects)
             reused += load64(&c.reused)
             retried += load64(&c.retried)
-            first_bytes += load64(&c.first_bytes)
-            first_byte_ns += load64(&c.first_byte_ns)
             for index in range(6):
                 status[index] += load64(&c.status[index])
         total.active = active
@@ -719,8 +711,6 @@ cdef class Segment:
         total.connects = connects
         total.reused = reused
         total.retried = retried
-        total.first_bytes = first_bytes
-        total.first_byte_ns = first_byte_ns
         total.status = tuple([status[index] for index in range(6)])
         return total
 
