@@ -167,6 +167,10 @@ class Controller:
         """The last changes of state, oldest first."""
         return list(self._fleet.states.events)
 
+    def watch_events(self, callback: Callable[[], None]) -> None:
+        """Call this after each event, instead of whatever was called before. It may not fail."""
+        self._fleet.states.on_event = callback
+
     def note(self, what: str, reason: str, pool: str = "", *, quiet: bool = False) -> None:
         """Add something to the events that is about no single backend. quiet: the log has it from elsewhere."""
         self._fleet.states.note(what, reason, pool, quiet=quiet)
