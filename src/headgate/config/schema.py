@@ -370,8 +370,8 @@ class Health(Struct, frozen=True, kw_only=True):
 
     type: Literal["tcp", "http", "none"] = "tcp"
     """ "tcp" connects (and shakes hands, where the backend's URL is https); "http" sends a request and looks at the
-    status; "none" asks nothing and believes live traffic only. "tcp" suits every backend. Where a path, method, statuses, headers or host is given, "http" is the
-    default."""
+    status; "none" asks nothing and believes live traffic only. "tcp" suits every backend. Where a path, method,
+    statuses, headers or host is given, "http" is the default."""
     path: Annotated[str, Path(query=True)] = "/"
     """What an http check asks for. Every server has one."""
     port: Annotated[int | None, Whole(1, 65535)] = None

@@ -10,6 +10,7 @@ import msgspec
 
 from headgate.config.schema import Config, Listener
 from headgate.runtime.snapshot import Snapshot
+from headgate.tls.files import NONE, TlsFiles
 
 
 class _Message(msgspec.Struct, frozen=True, tag=True):
@@ -30,6 +31,7 @@ class Try(_Message, frozen=True):
 
     number: int
     config: Config
+    tls: TlsFiles = NONE
 
 
 class Listen(_Message, frozen=True):

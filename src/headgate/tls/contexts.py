@@ -20,9 +20,7 @@ def listener_context(tls: ListenerTls, files: TlsFiles) -> ssl.SSLContext:
     Raises ValueError (BadPair, PemError).
     """
     content = files.content
-    certificates = [
-        pairs.certificates(content[certificate.cert])[0] for certificate in tls.certificates
-    ]
+    certificates = [pairs.certificates(content[certificate.cert])[0] for certificate in tls.certificates]
     chooser = Chooser(certificates)
     contexts = {group: _listener_context(tls, group, files) for group in chooser.groups}
     first = contexts[chooser.default]
@@ -74,6 +72,11 @@ def backend_context(tls: PoolTls, files: TlsFiles) -> ssl.SSLContext:
     if tls.cert:
         pairs.load(context, files.content[tls.cert], files.content[tls.key_file])
     return context
+
+
+def empty() -> ssl.SSLContext:
+    """One to try things out with."""
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 
 
 def load_authorities(context: ssl.SSLContext, data: bytes) -> None:

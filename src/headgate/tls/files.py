@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import msgspec
@@ -40,10 +40,6 @@ class TlsFiles(msgspec.Struct, frozen=True):
 NONE = TlsFiles()
 
 
-class Unreadable(ValueError):
-    """Files that cannot be read; the text names each, one a line."""
-
-
 def named(config: Config) -> Iterator[Named]:
     """All files. A listener's key has its place among the listeners."""
     for number, listener in enumerate(config.listeners):
@@ -61,25 +57,6 @@ def named(config: Config) -> Iterator[Named]:
         for name in ("ca", "cert", "key"):
             if path := getattr(pool.tls, name):
                 yield Named(("pools", pool_name, "tls", name), path)
-
-
-def read(config: Config, known: Mapping[str, bytes] | None = None) -> TlsFiles:
-    """The bytes of all files; those in `known` are not read again. Raises Unreadable."""
-    content: dict[str, bytes] = {}
-    wrong: dict[str, str] = {}
-    for _, path in named(config):
-        if path in content:
-            continue
-        if known is not None and path in known:
-            content[path] = known[path]
-            continue
-        try:
-            content[path] = read_one(path)
-        except OSError as error:
-            wrong[path] = f"{path}: cannot be read: {error.strerror or error}"
-    if wrong:
-        raise Unreadable("\n".join(wrong.values()))
-    return TlsFiles(content)
 
 
 def read_one(path: str) -> bytes:

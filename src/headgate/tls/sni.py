@@ -13,8 +13,8 @@ Group = tuple[int, ...]
 class Chooser:
     """Chooses among certificates, given in the order of the configuration, at least one.
 
-    Exactly the name that was asked for, else "*." above it, else the first certificate of all (as nginx has it): a client
-    that does not care gets an answer, and one that does refuses the certificate.
+    Exactly the name that was asked for, else "*." above it, else the first certificate of all (as nginx has it): a
+    client that does not care gets an answer, and one that does refuses the certificate.
     """
 
     def __init__(self, certificates: Sequence[x509.Certificate]) -> None:
