@@ -41,6 +41,8 @@ cdef enum Kind:                 # headgate.errors.Kind; checked against it at im
     KIND_QUEUE_TIMEOUT
     KIND_SLOW_CLIENT
     KIND_HEDGE_LOST
+    KIND_TLS_VERIFY
+    KIND_TLS_HANDSHAKE
     KIND_COUNT
 
 cdef enum Retry:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 
-from headgate.health.check import Check, Poller, Probe, Result
+from headgate.health.check import Check, Poller, Probe, Result, Secured
 from headgate.resilience.health_state import FAST_INTERVAL_S, HealthState, State, Transition
 
 log = logging.getLogger("headgate.health")
@@ -40,6 +40,8 @@ class Plan:
     timeout_s: float
     fall: int
     rise: int
+    tls: Secured | None = None
+    """How TLS is spoken; None: plain."""
 
 
 class _Watched:
@@ -262,6 +264,7 @@ class Monitor:
             watched.addresses,
             watched.plan.probe,
             lambda result: self._ended(watched, token, check, result),
+            watched.plan.tls,
         )
         watched.check = check
         watched.started = self._loop.time()
