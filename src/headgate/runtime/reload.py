@@ -101,6 +101,7 @@ class Reloader:
         """Close a listener until `open_listener`; its connections live on. Raises ValueError for an unknown one."""
         async with self._one_at_a_time:
             text = self._named(bind)
+            await self._listening.let_in_no_more(self._listening.bound.keys() - {text})
             self._controller.set_listener(text, closed=True)
             self._listening.commit(self._controller.config.listeners, {})
             self._controller.note("listener drained", bind)
@@ -197,9 +198,11 @@ class Reloader:
         controller, crew, listening = self._controller, self._crew, self._listening
         changes = self._plan(config)
         before = controller.file
+        await listening.let_in_no_more({listener.bind.text for listener in controller.merged(config).config.listeners})
         try:
             controller.reload(config)
         except ValueError as error:  # no room in the segment
+            listening.let_in_again()
             discard(tried)
             return ReloadResult(False, (str(error),))
         fresh = list(tried)

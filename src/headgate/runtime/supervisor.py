@@ -518,7 +518,7 @@ class Supervisor:
             changes=self._controller.changes,
             knowledge=self._controller.knowledge(),
             listeners=[
-                HandedListener(text, bound.bind, bound.sock.fileno(), bound.file)
+                HandedListener(text, bound.bind, bound.sock.fileno(), bound.file, bound.shared)
                 for text, bound in self._listening.bound.items()
             ],
             workers=[*workers, *(old.handed for old in self._old)],
@@ -548,6 +548,7 @@ class Supervisor:
             self._crew.tell(Leave())
             await self._notice_period(began + idle_s)
             idle_s = 0.0
+        await self._listening.let_in_no_more()
         self._listening.close()  # our copies; each worker closes its own first of all
         left = max(0.0, began + settings.drain - self._loop.time())
         self._crew.drain(left, idle_s)
