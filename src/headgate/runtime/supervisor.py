@@ -59,6 +59,8 @@ _MORE_WORKERS = 12
 _MOST_WORKERS = 1024
 # Is the file another one? Looked at so often with `--watch`.
 _WATCH_S = 1.0
+# Lines of the log in one turn of the loop.
+_SLICE = 100
 # The segment's eventfds in what is handed over, by number.
 _WAKE = "wake"
 
@@ -156,8 +158,10 @@ class Supervisor:
         for problem in result.problems:
             log.error("reload: %s", problem)
         if result.ok:
-            for change in result.plan:
+            for number, change in enumerate(result.plan, 1):
                 log.info("reload: %s", change)
+                if number % _SLICE == 0:
+                    await asyncio.sleep(0)  # thousands of lines: others have their turns in between
             log.info("reload: new configuration in force%s", "" if result.plan else ", nothing differs")
             differs = sum(change.kind in ("added", "removed", "changed") for change in result.plan)
             self._controller.note("reloaded", f"{differs} differences", quiet=True)
