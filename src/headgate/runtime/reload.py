@@ -195,7 +195,6 @@ class Reloader:
             if self._controller.config is before:
                 return (*changes, *renewed, *become.notes)
         become = self._controller.merged(config)
-        renewed = [Change("changed", path, text) for path, text in differences(self._controller.tls, tls)]
         return (*plan(self._controller.config, become.config), *renewed, *become.notes)
 
     async def _try(self, config: Config, tls: TlsFiles | None = None) -> _Tried | ReloadResult:
