@@ -68,11 +68,11 @@ def _line(data: bytes) -> Told | Verdict:
     match = LINE.fullmatch(line)
     if match is None:
         return REFUSED
-    kind = {b"4": ipaddress.IPv4Address, b"6": ipaddress.IPv6Address}[match[1]]
+    kind = ipaddress.IPv4Address if match[1] == b"4" else ipaddress.IPv6Address
     ends = []
     for address, port in ((match[2], match[4]), (match[3], match[5])):
         try:
-            known = kind(address.decode("ascii"))
+            known: ipaddress.IPv4Address | ipaddress.IPv6Address = kind(address.decode("ascii"))
         except ValueError:
             return REFUSED
         if int(port) > 65535 or b"%" in address:

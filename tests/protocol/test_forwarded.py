@@ -95,7 +95,7 @@ def elements(draw: st.DrawFn) -> tuple[str, str]:
     node = f"[{address}]" if ":" in address else address
     node += draw(st.sampled_from(["", ":80", ":_p"]))
     if ":" in node or draw(st.booleans()):
-escaped = draw(st.integers(0, 2 ** len(node) - 1))
+        escaped = draw(st.integers(0, 2 ** len(node) - 1))
         node = '"' + "".join("\\" * (escaped >> k & 1) + c for k, c in enumerate(node)) + '"'
     pairs = [draw(st.sampled_from(["for=", "For=", "FOR="])) + node]
     for name in draw(st.lists(st.sampled_from(["host", "proto", "by", "ext"]), unique=True)):
@@ -109,8 +109,9 @@ escaped = draw(st.integers(0, 2 ** len(node) - 1))
 def test_elements_by_the_grammar(made: list[tuple[str, str]], data: st.DataObject) -> None:
     lines: list[str] = []
     for text, _ in made:
-        if lines and data.draw(st.booleans()):
-            lines[-1] += data.draw(st.sampled_from([",", ", ", " ,, "])) + text
+        joint = data.draw(st.sampled_from(["", "", ",", ", ", " ,, "]))
+        if lines and joint:
+            lines[-1] += joint + text
         else:
             lines.append(text)
     messages = [
