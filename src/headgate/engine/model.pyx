@@ -330,6 +330,10 @@ cdef class Backend:
         while self.idle != NULL:
             (<object>self.idle).drop()
 
+    def __deepcopy__(self, memo):
+        # A strategy's copy looks at the same backends (explain/picking.py).
+        return self
+
     def __repr__(self) -> str:
         return f"<Backend {self.pool.name}/{self.name}>"
 
