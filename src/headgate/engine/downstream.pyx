@@ -134,6 +134,7 @@ cdef class Acceptor(Handler):
                     continue
                 return i
             self.ctx.counters.accepted += 1
+            listener.counters.accepted += 1
             if listener.max_connections and self.open_connections >= listener.max_connections:
                 refused = 1
             connection = ClientConnection.__new__(ClientConnection, self.ctx, self)
@@ -149,6 +150,7 @@ cdef class Acceptor(Handler):
             if refused:
                 refused = 0
                 self.ctx.counters.refused_connections += 1
+                listener.counters.refused += 1
                 close(fd)
                 continue
             if connection.peer.known:
@@ -348,6 +350,7 @@ cdef class ClientConnection(Connection):
             self.ctx.counters.requests += 1
             self.ctx.counters.kind[<int>KIND_OVERLOADED] += 1
             self.ctx.counters.status[5] += 1
+            self.acceptor.listener.counters.status[5] += 1
             send(self.fd, answer, strlen(answer), MSG_NOSIGNAL)
             self.state = DOWN_LINGER
             self.lingered = 0
