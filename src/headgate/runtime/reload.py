@@ -151,6 +151,8 @@ class Reloader:
     async def _take_back(self, before: Config) -> None:
         async with self._one_at_a_time:
             result = await self._swap(before)
+            if result.ok:
+                self._controller.segment.add_supervisor("rollbacks")
             for problem in result.problems:
                 log.error("reload: the old configuration cannot come back: %s", problem)
 
@@ -228,4 +230,4 @@ class Reloader:
 
     def _counts(self) -> Counts:
         status = self._controller.segment.totals()["status"]
-        return Counts(sum(status), status[5])
+        return Counts(sum(status[1:]), status[5])
