@@ -155,6 +155,7 @@ class Crew:
         worker.started = self._loop.time()
         worker.killed_for = ""
         try:
+            self._segment.add_supervisor("worker_starts")
             worker.process, channel = spawn(worker.number, self._segment.fd, self._app_dir, self._segment.wakes)
         except OSError as error:
             self._died(worker, f"cannot be started: {error.strerror or error}", served=False)
@@ -202,6 +203,7 @@ class Crew:
 
     def _died(self, worker: Worker, how: str, *, served: bool, final: bool = False) -> None:
         """Start it again, now or a little later; give up when the start cannot succeed."""
+        self._segment.add_supervisor("worker_deaths")
         delay_s = worker.backoff.died(self._loop.time() - worker.started, served=served)
         hopeless = final or worker.backoff.deaths >= _START_TRIES
         if hopeless and not self.serving and not self.patient:
