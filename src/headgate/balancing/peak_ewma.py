@@ -76,7 +76,7 @@ class PeakEwma(Learning):
     def explain(self, request: Request) -> Grounds:
         """The costs that are compared; see `ExplainingStrategy`."""
         return Grounds(
-            "seconds to its next answer, as this worker learned it: two are drawn in proportion to share, the lower wins",
+            "seconds to its next answer, as this worker learned it: two are drawn by share, the lower wins",
             self.costs(),
         )
 

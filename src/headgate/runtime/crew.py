@@ -54,6 +54,7 @@ class Crew:
 
     hand_out: gives a worker its listening sockets; called for each new one once `serving` is set. news: called when
     something has changed that somebody may wait for. taken: numbers that others use (workers of the version before).
+    decisions: the memfd in which workers keep where requests went; -1 = none.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Crew:
         hand_out: Callable[[Link], None],
         news: Callable[[], None],
         taken: Callable[[], Iterable[int]] = tuple,
+        decisions: int = -1,
     ) -> None:
         self._controller = controller
         self._segment = segment
@@ -74,6 +76,7 @@ class Crew:
         self._hand_out = hand_out
         self._news = news
         self._taken = taken
+        self._decisions = decisions
         self._workers: dict[int, Worker] = {}
         self._stopping = False
         self._looked = loop.time()
@@ -153,7 +156,9 @@ class Crew:
         worker.started = self._loop.time()
         worker.killed_for = ""
         try:
-            worker.process, channel = spawn(worker.number, self._segment.fd, self._app_dir, self._segment.wakes)
+            worker.process, channel = spawn(
+                worker.number, self._segment.fd, self._app_dir, self._segment.wakes, self._decisions
+            )
         except OSError as error:
             self._died(worker, f"cannot be started: {error.strerror or error}", served=False)
             return
