@@ -12,7 +12,7 @@ from msgspec import Meta
 
 from headgate.admin.endpoint import Body
 from headgate.explain.answer import Explanation as Explanation
-from headgate.observe.status import BackendStatus, PoolStatus, Record, TotalStatus
+from headgate.observe.status import BackendStatus, CertificateStatus, PoolStatus, Record, State, TotalStatus
 
 Level = Literal["debug", "info", "warning", "error"]
 Weight = Annotated[int, Meta(ge=0, le=256)]
@@ -78,6 +78,8 @@ class Status(Record, frozen=True, kw_only=True):
     pools: list[Pool]
     backends: list[Backend]
     totals: TotalStatus
+    certificates: list[CertificateStatus]
+    """Those of listeners, and those that backends are shown."""
 
 
 class BackendConnections(Record, frozen=True, kw_only=True):
@@ -141,6 +143,7 @@ class Metrics(Record, frozen=True, kw_only=True):
     workers: list[Worker]
     pools: list[Pool]
     backends: list[Backend]
+    certificates: list[CertificateStatus]
 
 
 class Change(Record, frozen=True, kw_only=True):
@@ -323,3 +326,116 @@ class ConfigDocument(Record, frozen=True, kw_only=True):
     """What the file says, without changes made while running."""
     changes: list[Change]
     """Those, in words."""
+
+
+# What `GET /stream` sends (docs/admin-api.md). Moments are milliseconds since 1970 here, latencies milliseconds.
+
+StreamRow = tuple[int, float, float, float | None, float | None, float | None, int, int]
+Recent = tuple[float | None, float | None, float | None]
+
+
+class StreamQuery(Body, frozen=True):
+    """What a reader that was connected before has already."""
+
+    run: Annotated[str, Meta(max_length=64)] = ""
+    """The `run` it was told; with another one it has nothing."""
+    after: Annotated[int, Meta(ge=0, le=2**40)] = 0
+    """The last second that it has a row of."""
+    event: Annotated[int, Meta(ge=0, le=2**62)] = 0
+    """The number of the last event it has."""
+
+
+class StreamPool(Record, frozen=True, kw_only=True):
+    """A pool."""
+
+    name: str
+    strategy: str
+    strategy_options: dict[str, Any]
+    changed: list[str]
+
+
+class StreamRoute(Record, frozen=True, kw_only=True):
+    """A route."""
+
+    listener: str | None
+    host: str | None
+    path_prefix: str
+    pool: str
+
+
+class StreamBackend(Record, frozen=True, kw_only=True):
+    """A backend's state."""
+
+    id: int
+    pool: str
+    name: str
+    url: str
+    healthy: bool
+    state: State
+    reason: str
+    more: list[str]
+    """Reasons besides the first."""
+    since: int
+    weight: int
+    priority: int
+    part: float
+
+
+class StreamBackendWhole(Record, frozen=True, kw_only=True):
+    """A backend with its numbers."""
+
+    state: StreamBackend
+    numbers: tuple[float, float, int, float | None, int, int]
+    points: list[tuple[float, float | None]] | None
+
+
+class StreamEvent(Record, frozen=True, kw_only=True):
+    """Something that happened."""
+
+    number: int
+    time: int
+    pool: str
+    backend: str
+    what: str
+    reason: str
+
+
+class StreamState(Record, frozen=True, kw_only=True):
+    """`event: state`: everything. Without a past where the reader has it."""
+
+    run: str
+    now: int
+    version: str
+    pid: int
+    started: int
+    config_file: str
+    ready: bool
+    recent: Recent
+    totals: TotalStatus
+    workers: list[Worker]
+    listeners: list[Listener]
+    pools: list[StreamPool]
+    pool_numbers: list[tuple[Any, ...]]
+    routes: list[StreamRoute]
+    backends: list[StreamBackendWhole]
+    seconds: list[StreamRow] | None
+    minutes: list[StreamRow] | None
+    events: list[StreamEvent]
+
+
+class StreamTick(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """`event: tick`, once a second, and `event: change`, at once after an event: what has become different."""
+
+    now: int
+    row: StreamRow | None = None
+    minute: StreamRow | None = None
+    recent: Recent | None = None
+    ready: bool = True
+    totals: TotalStatus | None = None
+    workers: list[Worker] | None = None
+    listeners: list[Listener] | None = None
+    pools: list[tuple[Any, ...]] = []
+    numbers: list[tuple[Any, ...]] = []
+    points: list[tuple[int, float, float | None]] = []
+    states: list[StreamBackend] = []
+    events: list[StreamEvent] = []

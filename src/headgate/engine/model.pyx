@@ -18,6 +18,8 @@ cdef enum:
     SHORTEST_HEDGE_NS = 1000000
 
 cdef tuple _NO_RAMP = (0.0, 0.0)
+# As in the configuration; in the order of http1.ForwardedForm.
+cdef tuple FORWARDED_FORMS = ("x", "rfc7239", "both")
 
 
 cdef double _seconds(object value):
@@ -47,6 +49,8 @@ cdef class Listener:
         self.status_allow = Networks(list(config.status_allow))
         self.trusted = Networks(list(config.trusted_proxies))
         self.has_trusted = bool(config.trusted_proxies)
+        self.proxies = Networks(list(config.proxy_protocol)) if config.proxy_protocol else None
+        self.forwarded = FORWARDED_FORMS.index(config.forwarded)
         self.allow_half_close = config.allow_half_close
         self.max_connections = config.max_connections or 0
         self.max_connections_per_client = config.max_connections_per_client or 0
@@ -58,6 +62,13 @@ cdef class Listener:
         self.client_body_s = _seconds(config.timeouts.client_body)
         self.client_idle_s = _seconds(config.timeouts.client_idle)
         self.client_write_s = _seconds(config.timeouts.client_write)
+        tls = getattr(config, "tls", None)
+        self.handshake_s = 10.0 if tls is None else _seconds(tls.handshake_timeout)
+        self.max_handshakes = 0 if tls is None else tls.max_handshakes or 0
+        self.hsts = None
+        if tls is not None and tls.hsts is not None:
+            self.hsts = b"Strict-Transport-Security: " + tls.hsts.value.encode("latin-1") + b"\r\n"
+        self.redirect_https = getattr(config, "redirect_https", 0)
         if self.reactor is not None:
             self.bind_timers(self.reactor)
 
@@ -67,6 +78,7 @@ cdef class Listener:
         self.client_body = reactor.queue(self.client_body_s)
         self.client_idle = reactor.queue(self.client_idle_s)
         self.client_write = reactor.queue(self.client_write_s)
+        self.handshake = reactor.queue(self.handshake_s)
 
     def __repr__(self) -> str:
         return f"<Listener {self.bind}>"
@@ -108,7 +120,12 @@ cdef class Pool:
         for status in config.retry.statuses():
             if 400 <= status < 600:
                 self.retry_status[<int>status - 400] = 1
-        self.keepalive = config.keepalive or 0
+        # A connection that told its backend who the client is serves nobody else.
+        self.proxy_version = int(config.proxy_protocol[1:]) if config.proxy_protocol else 0
+        self.keepalive = 0 if self.proxy_version else config.keepalive or 0
+        if self.proxy_version:
+            for backend in self.members:
+                backend.close_idle()            # kept ones told nothing
         self.connect_s = _seconds(config.timeouts.connect)
         self.first_byte_s = _seconds(config.timeouts.first_byte)
         self.body_idle_s = _seconds(config.timeouts.body_idle)
@@ -213,6 +230,7 @@ cdef class Backend:
         self.url = config.url.text
         self.url_bytes = self.url.encode()
         self.name_bytes = self.name.encode()
+        self.server_name = ""
         # A unix socket has no authority of its own; "localhost" is what curl sends there.
         self.host = self.url.partition("://")[2].encode() or b"localhost"
         self.share = 1.0

@@ -16,7 +16,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 
-from headgate.health.check import Check, Poller, Probe, Result
+from headgate.health.check import Check, Poller, Probe, Result, Secured
+from headgate.health.introduction import Introduction
 from headgate.resilience.health_state import FAST_INTERVAL_S, HealthState, State, Transition
 
 log = logging.getLogger("headgate.health")
@@ -40,6 +41,9 @@ class Plan:
     timeout_s: float
     fall: int
     rise: int
+    introduction: Introduction | None = None  # said before the probe, and before TLS
+    tls: Secured | None = None
+    """How TLS is spoken; None: plain."""
 
 
 class _Watched:
@@ -262,6 +266,8 @@ class Monitor:
             watched.addresses,
             watched.plan.probe,
             lambda result: self._ended(watched, token, check, result),
+            watched.plan.introduction,
+            watched.plan.tls,
         )
         watched.check = check
         watched.started = self._loop.time()

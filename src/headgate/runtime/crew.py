@@ -191,6 +191,7 @@ class Crew:
                 continue
             link, worker.process, worker.link = worker.link, None, None
             served = link is not None and link.generation > 0
+            self._segment.set_worker(worker.number, "heartbeat_ms", 0)  # nobody lives there: it is not counted
             if link is not None:
                 link.read_last_words()
                 self._controller.detach(link)

@@ -12,6 +12,7 @@ from headgate.config.schema import Config, Listener
 from headgate.explain.answer import Explanation
 from headgate.explain.question import Question
 from headgate.runtime.snapshot import Snapshot
+from headgate.tls.files import NONE, TlsFiles
 
 
 class _Message(msgspec.Struct, frozen=True, tag=True):
@@ -32,6 +33,7 @@ class Try(_Message, frozen=True):
 
     number: int
     config: Config
+    tls: TlsFiles = NONE
 
 
 class Listen(_Message, frozen=True):

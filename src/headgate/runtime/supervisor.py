@@ -10,11 +10,12 @@ Files beside this one: `crew` (workers), `listening` (sockets), `reload`, `upgra
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import resource
 from asyncio import AbstractEventLoop
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, Literal
 
 import msgspec
@@ -459,6 +460,7 @@ class Supervisor:
         self._old.remove(old)
         if self._same_segment:
             self._segment.zero_worker_gauges(old.number)
+            self._segment.set_worker(old.number, "heartbeat_ms", 0)
         if not self._old:
             self._controller.recycling = True
             if self._serving and not self._stopping:
@@ -484,11 +486,12 @@ class Supervisor:
         try:
             log.info("upgrade: the new version is tried")
             await upgrade.try_new_version(self._handover())
-            if self._stopping:
-                return
-            await self._all_said()
-            log.info("upgrade: the new version takes over")
-            upgrade.replace(self._handover())
+            async with self._reloader.alone, self._api_at_rest():
+                if self._stopping:
+                    return
+                await self._all_said()
+                log.info("upgrade: the new version takes over")
+                upgrade.replace(self._handover())
         except (CannotUpgrade, OSError) as error:
             for line in str(error).splitlines():
                 log.error("upgrade: %s", line)
@@ -497,6 +500,17 @@ class Supervisor:
             self._upgrading = False
             if not self._stopping:
                 self._notifier.ready(self._state())
+
+    @contextlib.asynccontextmanager
+    async def _api_at_rest(self) -> AsyncIterator[None]:
+        """What was asked of the admin API is answered; who asks now waits, for the new version if there will be one."""
+        if self._steering is not None:
+            await self._steering.rest()
+        try:
+            yield
+        finally:  # not after exec(2)
+            if self._steering is not None:
+                await self._steering.resume()
 
     async def _all_said(self) -> None:
         """Wait until the workers have read what they were told: half a message would make nonsense of the next."""

@@ -44,6 +44,8 @@ class Backend:
         self.succeeded = 0
         self.set_cookie = b""
         self.addresses: list[bytes] = []
+        self.tls: Any = None
+        self.server_name = ""
         self.idle = 0
 
     @property
@@ -159,7 +161,10 @@ class Listener:
     def __init__(self, fd: int, config: schema.Listener) -> None:
         self.fd = fd
         self.config = config
-        self.match: Callable[[bytes, bytes], Route | None] | None = None
+        self.match: Callable[..., Route | None] | None = None
+        self.tls: Any = None
+        self.identify: Any = None
+        self.match_identity = False
         self.only_route: Route | None = None
         self.status: Callable[[], bytes] | None = None
         self.ready: Callable[[], bool] | None = None
