@@ -1,8 +1,8 @@
 """Which route a request takes, which others would have had it, and which it just missed.
 
 The answer is the router's own; this file only finds words for the rest, by the same rule (`routing.match`): exact host
-before the longer wildcard before any, then the longest prefix, then the one that names the listener. A question comes without a client
-certificate, so routes that ask for one are not taken.
+before the longer wildcard before any, then the longest prefix, then the one that names the listener. A question comes
+without a client certificate, so routes that ask for one are not taken.
 """
 
 from __future__ import annotations
