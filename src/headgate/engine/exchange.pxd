@@ -9,8 +9,8 @@ from headgate.engine.http1 cimport Answer
 from headgate.engine.model cimport Backend, Listener, Pool, Route
 from headgate.engine.reactor cimport Timer
 from headgate.engine.stream cimport ExchangeBase, Stream
-from headgate.engine.trace cimport Trace
 from headgate.engine.tls cimport Tls
+from headgate.engine.trace cimport Trace
 from headgate.engine.upstream cimport BackendConnection
 from headgate.engine.waiting cimport WaitingRoom, WaitNode
 

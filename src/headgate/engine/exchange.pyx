@@ -40,7 +40,8 @@ from headgate.engine.record cimport note_attempt, record_decision
 from headgate.engine.request cimport Request, cookie_value, lend, take_back
 from headgate.engine.retry cimport NOTE_REPLAY_CAP, retry_allowed, write_notes
 from headgate.engine.retry_after cimport retry_after_s
-from headgate.engine.stats cimport histogram_add
+from headgate.engine.histogram cimport coarse_add, coarse_add_at, histogram_add, histogram_add_at, histogram_index
+from headgate.engine.stats cimport NOT_RETRIED_DEADLINE, NOT_RETRIED_METHOD, NOT_RETRIED_NOBODY, NOT_RETRIED_REPLAY_CAP, NOT_RETRIED_RETRIES
 from headgate.engine.stream cimport SEND_BROKEN, ExchangeBase, Stream
 from headgate.engine.trace cimport TRACE_LINE, trace_line
 from headgate.engine.tracing cimport trace_begin
@@ -284,7 +285,7 @@ cdef class Exchange(ExchangeBase):
         if route.version != pool.version:
             if not pool.bound:
                 pool.bind_engine(self.ctx, self.ctx.segment, self.ctx.worker)
-            route.bind_engine(self.ctx)
+            route.bind_engine(self.ctx, self.ctx.segment, self.ctx.worker)
             open_room(pool, self.ctx)
         budget_deposit(&pool.budget, self.ctx.now)
         if pool.sticky is not None and cookie_value(&self.request, pool.sticky_name, len(pool.sticky_name), &value, &value_size):
@@ -482,6 +483,8 @@ cdef class Exchange(ExchangeBase):
                 if self.paid:
                     self.paid = False
                     budget_refund(&self.pool.budget)
+                if self.tried is not None:
+                    self.pool.counters.not_retried[<int>NOT_RETRIED_NOBODY] += 1
                 self._fail(self.last_kind if self.last_kind != KIND_OK else KIND_NO_BACKEND)
                 return
             kind = self._begin_attempt(backend, False)
@@ -534,6 +537,7 @@ cdef class Exchange(ExchangeBase):
         if self.tried is not None and self.hedge is None:
             backend.counters.retried += 1
             ctx.counters.retries += 1
+            self.pool.counters.retried[self.last_kind] += 1
         if kind == KIND_LOCAL_RESOURCE:
             # No port or descriptor for a new connection: a kept one, of any age, is better than none.
             up = take_idle(backend, ctx, repeatable, True)
@@ -738,10 +742,13 @@ cdef class Exchange(ExchangeBase):
                 return False
             hedge_cancel(self, KIND_HEDGE_LOST)
             ctx.counters.hedges_won += 1
+            self.pool.counters.hedges_won += 1
         if status >= 400 and self.pool.retry_status[status - 400] and not self.response_sent and self._may_retry(KIND_BAD_STATUS, False):
             self.tried_add(self.backend)
             other = self._pick()
-            if other is not None and retry_allowed(self, self.counted + 1) and self._replayable():
+            if other is None:
+                self.pool.counters.not_retried[<int>NOT_RETRIED_NOBODY] += 1
+            elif retry_allowed(self, self.counted + 1) and self._replayable():
                 self._dismiss(status)
                 self.chosen = other
                 self._retry_later()
@@ -813,6 +820,7 @@ cdef class Exchange(ExchangeBase):
             self.paid = False
             budget_refund(&self.pool.budget)
         self.notes |= NOTE_REPLAY_CAP
+        self.pool.counters.not_retried[<int>NOT_RETRIED_REPLAY_CAP] += 1
         return False
 
     cdef double asks_for_pause(self, Head *head) noexcept:
@@ -1007,6 +1015,8 @@ cdef class Exchange(ExchangeBase):
         if kind != KIND_OK:
             note_attempt(self, backend, kind)
         backend.counters.active -= 1
+        if self.attempt_first_byte >= 0:
+            coarse_add(backend.first_byte_latency, <uint64_t>self.attempt_first_byte)
         if pool.room is not None:
             (<WaitingRoom>pool.room).give(backend, self.attempt_first_byte if verdict == VERDICT_SUCCESS
                                           else self.ctx.now - self.attempt_started if kind == KIND_FIRST_BYTE_TIMEOUT else -1)
@@ -1045,16 +1055,24 @@ cdef class Exchange(ExchangeBase):
             return False
         if KIND_RETRY[kind] == RETRY_ALWAYS:
             # Nothing was sent, so any method and size; not counted against `retries`, but bounded in time.
-            return self.ctx.now - self.connect_since < CONNECT_RETRY_NS
+            if self.ctx.now - self.connect_since < CONNECT_RETRY_NS:
+                return True
+            self.pool.counters.not_retried[<int>NOT_RETRIED_DEADLINE] += 1
+            return False
         if KIND_RETRY[kind] != RETRY_IDEMPOTENT:
             return False
         if kind != KIND_BAD_STATUS and not self.pool.retry_kinds >> kind & 1:
             return False
         if not self._idempotent() and not never_sent:
+            self.pool.counters.not_retried[<int>NOT_RETRIED_METHOD] += 1
             return False
         # counted: failed attempts so far that count; the one that is over now is among them except for BAD_STATUS,
         # which asks before it is over.
-        return self.counted + (1 if kind == KIND_BAD_STATUS else 0) <= self.pool.retries
+        if self.counted + (1 if kind == KIND_BAD_STATUS else 0) <= self.pool.retries:
+            return True
+        if self.pool.retries:
+            self.pool.counters.not_retried[<int>NOT_RETRIED_RETRIES] += 1
+        return False
 
     cdef void _retry_later(self) noexcept:
         """The first retry goes at once, further ones after a random pause."""
@@ -1094,6 +1112,7 @@ cdef class Exchange(ExchangeBase):
             # The race of RFC 9112 section 9.3.1: once more on a fresh connection, to the same backend, uncounted.
             self._attempt_over(KIND_STALE)
             self.stale_replayed = True
+            self.pool.counters.replayed += 1
             kind = self._begin_attempt(backend, True)
             if kind == KIND_OK:
                 return
@@ -1244,6 +1263,8 @@ cdef class Exchange(ExchangeBase):
         cdef int64_t total
         cdef Pool pool = self.pool
         cdef bint keep = self.keep
+        cdef unsigned status_class = self.status // 100
+        cdef int at
         if not self.active:
             return
         self.active = False
@@ -1256,17 +1277,24 @@ cdef class Exchange(ExchangeBase):
         ctx.counters.kind[kind] += 1
         if self.tunnel:
             ctx.counters.tunnels -= 1
-        if 100 <= self.status < 600:
-            ctx.counters.status[self.status // 100] += 1
+        if status_class > 5:
+            status_class = 0
+        ctx.counters.status[status_class] += 1
+        self.listener.counters.status[status_class] += 1
         ctx.counters.bytes_received += self.bytes_received
         ctx.counters.bytes_sent += self.bytes_sent
         if kind == KIND_OK:
             ctx.counters.answered += 1
         total = ctx.now - self.started
-        if pool is not None and not self.tunnel:
-            histogram_add(pool.latency, <uint64_t>total)
-            if self.first_byte >= 0:
-                histogram_add(pool.first_byte_latency, <uint64_t>self.first_byte)
+        if pool is not None:
+            pool.counters.status[status_class] += 1
+            self.route.counters.status[status_class] += 1
+            if not self.tunnel:
+                at = histogram_index(<uint64_t>total)
+                histogram_add_at(pool.latency, at, <uint64_t>total)
+                coarse_add_at(&self.route.counters.latency, at, <uint64_t>total)
+                if self.first_byte >= 0:
+                    histogram_add(pool.first_byte_latency, <uint64_t>self.first_byte)
         ctx.sample_left -= 1
         if self.recorded or kind != KIND_OK or ctx.sample_left < 0:
             record_decision(self, kind)

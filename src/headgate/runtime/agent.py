@@ -29,6 +29,7 @@ from headgate.config.schema import Strategy as StrategyConfig
 from headgate.explain.decide import explain
 from headgate.explain.question import BadQuestion
 from headgate.observe import status
+from headgate.observe.names import route_name
 from headgate.routing.identified import Guarded, IdentifiedRouter
 from headgate.routing.match import Entry, Router
 from headgate.runtime import messages
@@ -110,6 +111,7 @@ class WorkerAgent:
         self._config: Config | None = None
         self._tls = Built()
         self._certificates: list[Used] = []
+        self._listener_slots: dict[str, int] = {}
         self._pools: dict[str, WorkerPool] = {}
         self._by_slot: dict[int, Backend] = {}
         self._routes: dict[RouteConfig, tuple[Route, _Way]] = {}
@@ -320,7 +322,8 @@ class WorkerAgent:
         self._pools = pools
         self._by_slot = {backend.slot: backend for pool in pools.values() for backend in pool.backends}
         self._config = config
-        self._set_routes(config)
+        self._listener_slots = snapshot.listener_slots
+        self._set_routes(config, snapshot.route_slots)
         self._set_listeners(config)
         # Only now, when no route leads there any more.
         for pool in removed:
@@ -370,7 +373,7 @@ class WorkerAgent:
             for fd in fds:
                 os.close(fd)
             return
-        listener = self._parts.listener(fds[0], config)
+        listener = self._parts.listener(fds[0], config, self._listener_slots.get(bind, 0))
         listener.status = self._status
         listener.ready = partial(self._ready, bind)
         listener.closing = self._leaving_soon
@@ -402,16 +405,17 @@ class WorkerAgent:
             listener.tls = context
         listener.identify = identify if config.tls is not None and config.tls.client_ca else None
 
-    def _set_routes(self, config: Config) -> None:
+    def _set_routes(self, config: Config, slots: Mapping[str, int]) -> None:
         """The engine's route for each configured one, with one more for each pool that stands in for another;
         kept while the pools, and the times it takes over from them, are the same."""
         routes = {}
         for route_config in config.routes:
             pools = [self._pools[name].pool for name in chain(route_config.pool, config.pools)]
             way = [(pool, pool.config.timeouts) for pool in pools]
+            slot = slots.get(route_name(route_config), 0)
             route, old_way = self._routes.get(route_config, (None, None))
-            if route is None or way != old_way:
-                made = [self._parts.route(pool, route_config) for pool in pools]
+            if route is None or way != old_way or route.slot != slot:
+                made = [self._parts.route(pool, route_config, slot) for pool in pools]
                 for each, stands_in in pairwise(made):
                     each.fallback = stands_in
                 route = made[0]

@@ -14,6 +14,7 @@ import contextlib
 import logging
 import os
 import resource
+import time
 from asyncio import AbstractEventLoop
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, Literal
@@ -55,11 +56,15 @@ EXIT_COULD_NOT_START = 3
 # Room for what may be added while it runs; memory that is not used is not allocated.
 _LEAST_BACKENDS = 8192
 _LEAST_POOLS = 1024
+_LEAST_ROUTES = 1024
+_LEAST_LISTENERS = 64
 # Workers that may be there at a time: SIGTTIN adds some, and after an upgrade the old ones finish what they have.
 _MORE_WORKERS = 12
 _MOST_WORKERS = 1024
 # Is the file another one? Looked at so often with `--watch`.
 _WATCH_S = 1.0
+# Lines of the log in one turn of the loop.
+_SLICE = 100
 # The segment's eventfds in what is handed over, by number.
 _WAKE = "wake"
 
@@ -162,17 +167,29 @@ class Supervisor:
         for problem in result.problems:
             log.error("reload: %s", problem)
         if result.ok:
-            for change in result.plan:
+            for number, change in enumerate(result.plan, 1):
                 log.info("reload: %s", change)
+                if number % _SLICE == 0:
+                    await asyncio.sleep(0)  # thousands of lines: others have their turns in between
             log.info("reload: new configuration in force%s", "" if result.plan else ", nothing differs")
             differs = sum(change.kind in ("added", "removed", "changed") for change in result.plan)
+            self._loaded()
             self._controller.note("reloaded", f"{differs} differences", quiet=True)
         else:
             log.error("reload: the new configuration is refused; the old one stays")
+            self._segment.add_supervisor("reloads_refused")
+            self._segment.set_supervisor("reload_ok", 0)
             self._controller.note("reload refused", "; ".join(result.problems)[:1000], quiet=True)
         if not self._stopping:
             self._notifier.ready(self._state())
         return result
+
+    def _loaded(self) -> None:
+        """A configuration of the file has come into force."""
+        if self._serving:
+            self._segment.add_supervisor("reloads")
+        self._segment.set_supervisor("reloaded_ms", int(time.time() * 1000))
+        self._segment.set_supervisor("reload_ok", 1)
 
     async def plan(self) -> ReloadResult:
         """What `reload` would change now, in words."""
@@ -270,6 +287,9 @@ class Supervisor:
             read=self._read if self._config_path is not None else None,
             in_force=self._new_configuration,
         )
+        self._loaded()
+        if self._same_segment:
+            self._segment.add_supervisor("upgrades")
         if given is not None and not self._trial:
             self._old = [OldWorker(self._loop, worker, self._old_gone) for worker in given.workers]
             self._crew.patient = bool(self._old)
@@ -301,6 +321,8 @@ class Supervisor:
             count,
             backends=max(_LEAST_BACKENDS, 2 * backends),
             pools=max(_LEAST_POOLS, 2 * len(pools)),
+            routes=max(_LEAST_ROUTES, 2 * len(self._config.routes)),
+            listeners=max(_LEAST_LISTENERS, 2 * len(self._config.listeners)),
             room=min(_MOST_WORKERS, max(4 * count, count + _MORE_WORKERS)),
         )
 
@@ -527,7 +549,7 @@ class Supervisor:
             changes=self._controller.changes,
             knowledge=self._controller.knowledge(),
             listeners=[
-                HandedListener(text, bound.bind, bound.sock.fileno(), bound.file)
+                HandedListener(text, bound.bind, bound.sock.fileno(), bound.file, bound.shared)
                 for text, bound in self._listening.bound.items()
             ],
             workers=[*workers, *(old.handed for old in self._old)],
@@ -557,6 +579,7 @@ class Supervisor:
             self._crew.tell(Leave())
             await self._notice_period(began + idle_s)
             idle_s = 0.0
+        await self._listening.let_in_no_more()
         self._listening.close()  # our copies; each worker closes its own first of all
         left = max(0.0, began + settings.drain - self._loop.time())
         self._crew.drain(left, idle_s)
