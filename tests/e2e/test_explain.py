@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import os
 import random
+import signal
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import pytest
 
@@ -15,9 +17,9 @@ from headgate.balancing.registry import BUILT_IN
 from headgate.balancing.sticky import cookie_value
 from headgate.cli.admin_client import Connection
 
-from .conftest import Run
-from .harness.backends import Backend, Connection as Asked
-from .harness.client import Client, head
+from .conftest import MakeBackend, Run
+from .harness.backends import Backend
+from .harness.client import Client
 from .harness.headgate import COMMAND, Headgate
 from .harness.ports import HeldPort
 from .harness.processes import Processes
@@ -48,12 +50,6 @@ class Grumpy:
         self.last = random.choice(left)
         return self.last
 '''
-
-
-def where(connection: Asked) -> None:
-    """Answer with the backend's name, its number at random sizes."""
-    for _ in connection.each():
-        connection.respond(connection.backend.name.encode())
 
 
 @pytest.fixture
@@ -117,10 +113,10 @@ def ask(admin: Connection, headgate: Headgate, request: Mapping[str, Any]) -> di
 
 
 def test_500_requests_go_where_it_was_said(
-    processes: Processes, tmp_path: Path, port: HeldPort, make_backend: Any, admin: Connection
+    processes: Processes, tmp_path: Path, port: HeldPort, make_backend: MakeBackend, admin: Connection
 ) -> None:
     drawn = random.Random(7)
-    backends = [make_backend(tell_by_header, name=name) for name in "abcdef"]
+    backends = [make_backend(name=name) for name in "abcdef"]
     names = [backend.name for backend in backends]
     (tmp_path / "mine.py").write_text(MINE)
     with HeldPort() as dead:
@@ -157,12 +153,6 @@ def test_500_requests_go_where_it_was_said(
     assert min(seen["404"], seen["sticky"], seen["strategy"]) >= 20, seen
 
 
-def tell_by_header(connection: Asked) -> None:
-    """Say one's name where an answer to HEAD has it, too."""
-    for _ in connection.each():
-        connection.respond(b"", headers=[("X-Backend", connection.backend.name)])
-
-
 def send(client: Client, request: Mapping[str, Any]) -> str:
     """Which backend answered; else the status."""
     lines = [f"{request['method']} {request['path']} HTTP/1.1"]
@@ -170,3 +160,132 @@ def send(client: Client, request: Mapping[str, Any]) -> str:
     client.send(("\r\n".join(lines) + "\r\n\r\n").encode())
     response = client.response(request["method"])
     return response.header("X-Backend") or str(response.status)
+
+
+def decided(admin: Connection, **query: object) -> list[dict[str, Any]]:
+    """Decisions, once there are any: a worker writes them when it has answered."""
+    found: list[dict[str, Any]] = []
+
+    def look() -> bool:
+        found[:] = admin.get("decisions", **query)["decisions"]
+        return bool(found)
+
+    eventually(look, f"a decision about {query}")
+    return found
+
+
+def test_each_worker_speaks_for_itself(run: Run, port: HeldPort, make_backend: MakeBackend, admin: Connection) -> None:
+    """Two workers take turns of their own; which of them served is in the decision about the request."""
+    backends = [make_backend(name=name) for name in "abc"]
+    run(
+        {
+            "workers": 2,
+            "listeners": [{"bind": port.bind, "trusted_proxies": ["127.0.0.0/8"]}],
+            "pools": {"web": {"backends": [{"url": one.url, "name": one.name} for one in backends], "health": False}},
+            "decisions": {"sample": 1.0, "query": "names"},
+            "admin": {"bind": admin.address},
+            "access_log": {"format": "off"},
+        }
+    )
+    workers = set()
+    for number in range(24):
+        said = admin.post("explain", body={"url": f"http://{port.bind}/?secret=1"})
+        assert [view["worker"] for view in said["workers"]] == [0, 1]
+        with Client(port.address) as client:
+            went = client.get("/?secret=1", [("X-Request-ID", f"number-{number}")]).header("X-Backend")
+        (decision,) = decided(admin, id=f"number-{number}")
+        workers.add(decision["worker"])
+        assert said["workers"][decision["worker"]]["picked"] == went
+        assert [one["backend"] for one in decision["attempts"]] == [went]
+        assert (decision["path"], decision["sampled"], decision["failed"]) == ("/?secret=*", True, False)
+    # The kernel may give all to one of them; both are asked all the same.
+    assert workers <= {0, 1}
+
+
+def test_decisions_outlive_their_worker(run: Run, port: HeldPort, make_backend: MakeBackend, admin: Connection) -> None:
+    """What failed is kept, with each attempt; a killed worker's are still there, and its replacement goes on."""
+
+    def hang_up(connection: Any) -> None:
+        for _ in connection.each():
+            connection.reset()
+
+    good = make_backend(name="good")
+    bad = make_backend(hang_up, name="bad")
+    headgate = run(
+        {
+            "listeners": [{"bind": port.bind, "trusted_proxies": ["127.0.0.0/8"]}],
+            "pools": {
+                "web": {
+                    "backends": [{"url": bad.url, "name": "bad"}, {"url": good.url, "name": "good"}],
+                    "health": False,
+                    "breaker": False,
+                }
+            },
+            "decisions": {"sample": False},
+            "admin": {"bind": admin.address},
+            "access_log": {"format": "off"},
+        }
+    )
+
+    def retried(id: str) -> dict[str, Any]:
+        with headgate.client() as client:  # a worker's first one goes to the first backend
+            response = client.get("/?token=s3cret", [("X-Request-ID", id), ("Authorization", "s3cret")])
+            assert response.status == 200
+        (found,) = decided(admin, id=id, failed="true")
+        return found
+
+    first = retried("before")
+    assert [(one["backend"], one["kind"]) for one in first["attempts"]] == [("bad", "reset"), ("good", "ok")]
+    assert (first["status"], first["attemptsMade"], first["sampled"], first["kind"]) == (200, 2, False, "ok")
+    assert "s3cret" not in json.dumps(admin.get("decisions"))
+    (worker,) = headgate.workers()
+    os.kill(worker, signal.SIGKILL)
+    eventually(lambda: headgate.workers() not in ([], [worker]) and port.accepts(), "the replacement")
+    second = retried("after")
+    rows = admin.get("decisions", backend="bad")["decisions"]
+    assert [row["id"] for row in rows] == ["after", "before"]
+    assert rows == [second, first]
+
+
+def test_the_commands(
+    run: Run, port: HeldPort, make_backend: MakeBackend, admin: Connection, processes: Processes, tmp_path: Path
+) -> None:
+    """What a person sees; and what the file alone says is what the balancer says."""
+    backend = make_backend(name="a")
+    with HeldPort() as dead:
+        run(
+            {
+                "listeners": [{"bind": port.bind}],
+                "routes": [{"pool": "web", "path_prefix": "/shop"}, {"pool": "web", "host": "shop.test"}],
+                "pools": {
+                    "web": {
+                        "backends": [{"url": backend.url, "name": "a"}, {"url": dead.url, "name": "dead"}],
+                        "health": {"interval": "1h", "timeout": "1s", "fall": 1},
+                    }
+                },
+                "admin": {"bind": admin.address},
+            }
+        )
+
+        def command(*words: str) -> str:
+            process = processes.start([*COMMAND, *words])
+            assert process.wait_exit() == 0, process.output
+            return process.output
+
+        url = f"http://{port.bind}/shop/x"
+        said = command("explain", url, "--admin", admin.address)
+        assert "=> goes to a (" in said
+        assert "route     1: any host, paths below /shop -> pool web" in said
+        assert "DOWN" in said
+        assert "down (connect refused" in said
+        named = command("explain", "GET", url, "-H", "Host: shop.test", "-c", str(tmp_path / "headgate.json"))
+        assert "route     2: host shop.test, any path" in named
+        assert "route 1 (*/shop -> web) matches too, but route 2 names the host (shop.test)" in named
+        assert "every backend is thought up and idle" in named
+        with Client(port.address) as client:
+            assert client.get("/none").status == 404
+        decided(admin, failed="true")
+        listed = command("decisions", "--failed", "--admin", admin.address)
+        assert " 404 no_route GET h.example/none - " in listed
+        one = command("explain", "--id", listed.split()[1], "--admin", admin.address)
+        assert "=> 404, no_route: No route matches host and path." in one
