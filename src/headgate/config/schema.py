@@ -58,15 +58,27 @@ class AccessLog(Struct, frozen=True, kw_only=True):
 
 class Decisions(Struct, frozen=True, kw_only=True):
     """Where requests went, kept in memory for `headgate explain --id` and `headgate decisions`: in each worker the last
-    1,024 that did not end well or needed another attempt, and the last 1,024 of the others: samples, and what clients did
-    wrong. Never a body, a cookie or a credential."""
+    1,024 that did not end well or needed another attempt, and the last 1,024 of the others: samples, and what clients
+    did wrong. Never a body, a cookie or a credential."""
 
-    sample: Annotated[float, Share()] = 0.01
-    """Share of requests that are kept although they went well. One in a hundred: at 1,000 requests a second that is the
+    sample: Annotated[float | None, Share(), FALSE_IS_NONE] = 0.01
+    """Share of requests that are kept although they went well; false for none. One in a hundred: at 1,000 requests a second that is the
     last two minutes, and it costs a hundredth of a microsecond a request. All (1.0) cost half a microsecond each."""
     query: Literal["drop", "names", "keep"] = "drop"
     """What is kept of a URL's query: nothing, "names" without their values ("?user=*&token=*"), or everything. Nothing,
     since tokens and mail addresses stand there, and whoever may look at decisions need not see them."""
+
+
+class ReadEndpoint:
+    """Reader of `tracing.otlp`."""
+
+    expects = 'a URL such as "http://127.0.0.1:4318/v1/traces"'
+
+    def __call__(self, raw: object) -> str:
+        text = string(raw, self.expects)
+        if not text.startswith(("http://", "https://")) or len(text.partition("://")[2].partition("/")[0]) == 0:
+            raise Wrong(f"expected {self.expects}, got {quoted(text)}")
+        return text
 
 
 class Tracing(Struct, frozen=True, kw_only=True):
@@ -76,10 +88,10 @@ class Tracing(Struct, frozen=True, kw_only=True):
     traceparent: Literal["forward", "create"] = "forward"
     """"forward" continues traces that clients bring; "create" begins those that they do not, too. A `traceparent` that
     is not valid goes no further, nor does its `tracestate`. Forward: who wants traces to begin here says so."""
-    sample: Annotated[float, Share()] = 0.01
-    """Share of the traces begun here that have the sampled flag. One in a hundred: every service behind pays for each.
+    sample: Annotated[float | None, Share(), FALSE_IS_NONE] = 0.01
+    """Share of the traces begun here that have the sampled flag; false for none. One in a hundred: every service behind pays for each.
     What clients bring keeps its flag."""
-    otlp: Annotated[str, Text("a URL")] = ""
+    otlp: Annotated[str, ReadEndpoint()] = ""
     """Where spans of sampled traces are sent, by OTLP over HTTP: "http://127.0.0.1:4318/v1/traces". Needs the extra
     `otlp`; further settings are those of OpenTelemetry's own environment variables (OTEL_EXPORTER_OTLP_HEADERS...). Not
     set: nowhere. At most 1,024 a second and worker; what is beyond that is lost, and no request waits for it."""
