@@ -175,3 +175,8 @@ def _name(text: str) -> x509.GeneralName:
         return x509.IPAddress(ipaddress.ip_address(text))
     except ValueError:
         return x509.DNSName(text)
+
+
+def fingerprint(pem: bytes) -> str:
+    """SHA-256 of a certificate, in hexadecimal."""
+    return x509.load_pem_x509_certificate(pem).fingerprint(hashes.SHA256()).hex()
