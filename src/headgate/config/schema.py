@@ -170,6 +170,15 @@ class Listener(Struct, frozen=True, kw_only=True):
     trusted_proxies: tuple[Annotated[str, Network()], ...] = ()
     """Networks whose X-Forwarded-* and Forwarded fields are believed ("unix" for peers on a unix socket). Nobody:
     whoever may set them may claim to be anybody."""
+    forwarded: Literal["x", "rfc7239", "both"] = "x"
+    """How backends learn who calls: "x" by X-Forwarded-For, -Proto and -Host; "rfc7239" by the Forwarded field, without
+    X-Forwarded-*; "both". Of `trusted_proxies`, X-Forwarded-For is believed, with "rfc7239" Forwarded instead: always
+    the one that this says, since a proxy that writes one often passes on the other as its client sent it. "x", which
+    every framework reads."""
+    proxy_protocol: tuple[Annotated[str, Network()], ...] = ()
+    """Networks of proxies that speak the PROXY protocol (version 1 or 2) here: every connection has to begin with its
+    header, and comes from whom the header names (docs/who-is-calling.md). All others are refused, so that nobody else
+    can say who they are. "unix" for peers on a unix socket. Not set: the protocol is not spoken here."""
     via: Annotated[str | None, Token("a name for Via", off=True), FALSE_IS_NONE] = "headgate"
     """The name this listener adds to the Via field, or false for none. On, because RFC 9110 section 7.6.3 asks it of
     every proxy, and it makes loops visible."""
@@ -611,6 +620,10 @@ class Pool(Struct, frozen=True, kw_only=True):
     host: Annotated[str, ReadPoolHost()] = "client"
     """The Host field backends see: "client" passes on what the client sent, "backend" sends the backend's own
     address, anything else is sent as it is. The client's, because applications build links from it."""
+    proxy_protocol: Annotated[Literal["v1", "v2"] | None, FALSE_IS_NONE] = None
+    """Tell each backend who the client is by a PROXY protocol header, before anything else: "v1", a line of text, or
+    "v2", binary. Backends have to expect it. Such a connection belongs to one client, so each request has one of its
+    own, and `keepalive` means nothing here. Off: HTTP backends read the client from a field, and keep connections."""
     keepalive: Annotated[int, Whole(1, 100_000, off=True)] = 256
     """Unused connections kept open to each backend, in each worker; false for none. 256: a steady load then never
     connects anew, and after a burst the rest does not hold on to backend threads and descriptors."""
@@ -701,6 +714,5 @@ def _with_cookie_name(name: str, pool: Pool) -> Pool:
 
 NOT_YET: dict[type[Struct], tuple[str, ...]] = {
     AccessLog: ("fields", "sample"),
-    Listener: ("proxy_protocol",),
 }
 """Keys that have a meaning and no implementation yet: an error, since nothing that is configured may be ignored."""

@@ -7,6 +7,7 @@ from headgate.engine.context cimport Context
 from headgate.engine.exchange cimport Exchange
 from headgate.engine.http1 cimport ChunkDecoder
 from headgate.engine.model cimport Listener
+from headgate.engine.proxy_protocol cimport ProxyHeader
 from headgate.engine.reactor cimport Handler, Timer
 
 cdef enum DownstreamState:
@@ -16,6 +17,7 @@ cdef enum DownstreamState:
     DOWN_WAIT                   # the request is complete, the response is under way
     DOWN_LINGER                 # answered for the last time: drain, then close
     DOWN_CLOSED
+    DOWN_PROXY                  # whose connection this is has not been told yet (PROXY protocol)
     DOWN_TLS                    # the TLS handshake, before all others
 
 cdef class Acceptor(Handler):
@@ -33,6 +35,7 @@ cdef class Acceptor(Handler):
     cdef void look(self) noexcept
     cdef void closed(self, ClientConnection connection) noexcept
     cdef void _uncount(self, ClientConnection connection) noexcept
+    cdef bint _admit(self, ClientConnection connection) noexcept
     cdef void handshake_over(self) noexcept
 
 cdef class ClientConnection(Connection):
@@ -50,6 +53,7 @@ cdef class ClientConnection(Connection):
     cdef uint32_t lingered
     cdef Address peer
     cdef char peer_text[46]
+    cdef ProxyHeader *told      # by the PROXY protocol; NULL: the socket's own ends
     cdef uint8_t peer_length
     cdef uint8_t state
     cdef uint8_t in_framing
@@ -70,6 +74,8 @@ cdef class ClientConnection(Connection):
     cdef bint _identify(self) noexcept
     cdef void _shaken(self, int outcome) noexcept
     cdef void _run(self) noexcept
+    cdef bint _introduced(self) noexcept
+    cdef void _name_peer(self) noexcept
     cdef bint _process(self) noexcept
     cdef bint _body(self) noexcept
     cdef bint _make_room(self) noexcept

@@ -27,17 +27,20 @@ from headgate.engine.budget cimport budget_deposit, budget_refund
 from headgate.engine.fallback cimport degrade
 from headgate.engine.hashing cimport hex_id
 from headgate.engine.head cimport (
-    FIELD_MAX_FORWARDS, FIELD_RETRY_AFTER, FIELD_UPGRADE, FIELD_X_REQUEST_ID, FRAMING_CHUNKED, FRAMING_CLOSE,
+    FIELD_FORWARDED, FIELD_MAX_FORWARDS, FIELD_RETRY_AFTER, FIELD_UPGRADE, FIELD_X_REQUEST_ID, FRAMING_CHUNKED, FRAMING_CLOSE,
     FRAMING_LENGTH, FRAMING_NONE, FRAMING_TUNNEL, HEAD_EXPECT_CONTINUE, HEAD_H2C, HEAD_IDEMPOTENT, HEAD_KEEP_ALIVE, HEAD_UPGRADE,
     HEAD_WEBSOCKET, METHOD_GET, METHOD_HEAD, METHOD_OPTIONS, METHOD_TRACE, Field, Head, Span,
 )
 from headgate.engine.hedge cimport hedge_arm, hedge_back, hedge_cancel, hedge_due
-from headgate.engine.http1 cimport Answer, Forward, find_field, head_init, head_reset
+from headgate.engine.forwarded cimport resolve_forwarded
+from headgate.engine.http1 cimport FORM_BOTH, FORM_RFC7239, Answer, Forward, find_field, head_init, head_reset
 from headgate.engine.model cimport Backend, Listener, Outcome, Pool, Route
+from headgate.engine.proxied cimport prelude_for
 from headgate.engine.request cimport Request, cookie_value, lend, take_back
 from headgate.engine.retry cimport NOTE_REPLAY_CAP, retry_allowed, write_notes
 from headgate.engine.retry_after cimport retry_after_s
-from headgate.engine.stats cimport histogram_add
+from headgate.engine.histogram cimport coarse_add, coarse_add_at, histogram_add, histogram_add_at, histogram_index
+from headgate.engine.stats cimport NOT_RETRIED_DEADLINE, NOT_RETRIED_METHOD, NOT_RETRIED_NOBODY, NOT_RETRIED_REPLAY_CAP, NOT_RETRIED_RETRIES
 from headgate.engine.stream cimport SEND_BROKEN, ExchangeBase, Stream
 from headgate.engine.upstream cimport BackendConnection, take_idle
 from headgate.engine.waiting cimport NO_PLACE, POOL_FULL, WaitingRoom, open_room
@@ -162,7 +165,7 @@ cdef class Exchange(ExchangeBase):
         self.active = self.request_done = self.response_begun = self.interim_sent = self.response_sent = self.response_done = False
         self.ended = self.keep = self.tunnel = self.tunnel_up_ended = self.tunnel_down_ended = False
         self.stale_replayed = self.paid = self.hedged = self.excused = self.connected = self.upgrade_offered = False
-        self.trusted = False
+        self.trusted = self.contradicted = False
 
     cdef void release(self) noexcept:
         """Back to the spare ones; nothing refers to this exchange any more."""
@@ -202,7 +205,7 @@ cdef class Exchange(ExchangeBase):
         self.client = self.peer
         if self.listener.has_trusted and self.listener.trusted.contains(&self.peer):
             self.trusted = True
-            resolve_client(&self.client, &self.request, &self.peer, self.listener.trusted)
+            self._resolve()
             if self.client.known:
                 self.client_length = <uint16_t>address_format(&self.client, self.client_buffer)
                 self.client_text = self.client_buffer
@@ -214,6 +217,18 @@ cdef class Exchange(ExchangeBase):
         hex_id(self.id_buffer, ctx.random)
         self.id_text = self.id_buffer
         self.id_length = 32
+
+    cdef void _resolve(self) noexcept:
+        """Who the client is, by the one field that the listener believes of a trusted peer."""
+        cdef Listener listener = self.listener
+        cdef Address other
+        if listener.forwarded == FORM_RFC7239:
+            resolve_forwarded(&self.client, &self.request, &self.peer, listener.trusted)
+            return
+        resolve_client(&self.client, &self.request, &self.peer, listener.trusted)
+        if listener.forwarded == FORM_BOTH and find_field(&self.request, FIELD_FORWARDED) != NULL:
+            resolve_forwarded(&other, &self.request, &self.peer, listener.trusted)
+            self.contradicted = other.known != self.client.known or (other.known and memcmp(other.bytes, self.client.bytes, 16) != 0)
 
     cdef void request_head(self) noexcept:
         """The request's head is complete (its body may still be to come)."""
@@ -262,7 +277,7 @@ cdef class Exchange(ExchangeBase):
         if route.version != pool.version:
             if not pool.bound:
                 pool.bind_engine(self.ctx, self.ctx.segment, self.ctx.worker)
-            route.bind_engine(self.ctx)
+            route.bind_engine(self.ctx, self.ctx.segment, self.ctx.worker)
             open_room(pool, self.ctx)
         budget_deposit(&pool.budget, self.ctx.now)
         if pool.sticky is not None and cookie_value(&self.request, pool.sticky_name, len(pool.sticky_name), &value, &value_size):
@@ -460,6 +475,8 @@ cdef class Exchange(ExchangeBase):
                 if self.paid:
                     self.paid = False
                     budget_refund(&self.pool.budget)
+                if self.tried is not None:
+                    self.pool.counters.not_retried[<int>NOT_RETRIED_NOBODY] += 1
                 self._fail(self.last_kind if self.last_kind != KIND_OK else KIND_NO_BACKEND)
                 return
             kind = self._begin_attempt(backend, False)
@@ -494,7 +511,7 @@ cdef class Exchange(ExchangeBase):
         if up is None:
             up = BackendConnection.__new__(BackendConnection, ctx)
             up.connect_until = self.connect_since + CONNECT_RETRY_NS
-            kind = up.start(backend)
+            kind = up.start(backend) if not self.pool.proxy_version or self._introduce(up) else KIND_LOCAL_RESOURCE
             if kind == NO_PLACE:
                 room.return_untouched(backend)
                 return NO_PLACE
@@ -512,6 +529,7 @@ cdef class Exchange(ExchangeBase):
         if self.tried is not None and self.hedge is None:
             backend.counters.retried += 1
             ctx.counters.retries += 1
+            self.pool.counters.retried[self.last_kind] += 1
         if kind == KIND_LOCAL_RESOURCE:
             # No port or descriptor for a new connection: a kept one, of any age, is better than none.
             up = take_idle(backend, ctx, repeatable, True)
@@ -528,6 +546,11 @@ cdef class Exchange(ExchangeBase):
             backend.counters.reused += 1
             self.upstream_connected()
         return KIND_OK
+
+    cdef bint _introduce(self, BackendConnection up) noexcept:
+        """Say by the PROXY protocol for whom this connection is. False: no memory."""
+        up.prelude = prelude_for(self.down, &self.client, self.client_text != self.peer_text, self.pool.proxy_version)
+        return up.prelude != NULL
 
     cdef void upstream_connected(self) noexcept:
         """Send the request head, and what of the body is there."""
@@ -573,6 +596,8 @@ cdef class Exchange(ExchangeBase):
         forward.request_id = self.id_text
         forward.request_id_length = self.id_length
         forward.trusted = self.trusted
+        forward.form = listener.forwarded
+        forward.contradicted = self.contradicted
         if self.tls is not None:
             forward.tls = True
             if self.tls.identity_lines is not None:
@@ -704,10 +729,13 @@ cdef class Exchange(ExchangeBase):
                 return False
             hedge_cancel(self, KIND_HEDGE_LOST)
             ctx.counters.hedges_won += 1
+            self.pool.counters.hedges_won += 1
         if status >= 400 and self.pool.retry_status[status - 400] and not self.response_sent and self._may_retry(KIND_BAD_STATUS, False):
             self.tried_add(self.backend)
             other = self._pick()
-            if other is not None and retry_allowed(self, self.counted + 1) and self._replayable():
+            if other is None:
+                self.pool.counters.not_retried[<int>NOT_RETRIED_NOBODY] += 1
+            elif retry_allowed(self, self.counted + 1) and self._replayable():
                 self._dismiss(status)
                 self.chosen = other
                 self._retry_later()
@@ -779,6 +807,7 @@ cdef class Exchange(ExchangeBase):
             self.paid = False
             budget_refund(&self.pool.budget)
         self.notes |= NOTE_REPLAY_CAP
+        self.pool.counters.not_retried[<int>NOT_RETRIED_REPLAY_CAP] += 1
         return False
 
     cdef double asks_for_pause(self, Head *head) noexcept:
@@ -971,6 +1000,8 @@ cdef class Exchange(ExchangeBase):
             self.excused = False
             verdict = VERDICT_NONE
         backend.counters.active -= 1
+        if self.attempt_first_byte >= 0:
+            coarse_add(backend.first_byte_latency, <uint64_t>self.attempt_first_byte)
         if pool.room is not None:
             (<WaitingRoom>pool.room).give(backend, self.attempt_first_byte if verdict == VERDICT_SUCCESS
                                           else self.ctx.now - self.attempt_started if kind == KIND_FIRST_BYTE_TIMEOUT else -1)
@@ -1009,16 +1040,24 @@ cdef class Exchange(ExchangeBase):
             return False
         if KIND_RETRY[kind] == RETRY_ALWAYS:
             # Nothing was sent, so any method and size; not counted against `retries`, but bounded in time.
-            return self.ctx.now - self.connect_since < CONNECT_RETRY_NS
+            if self.ctx.now - self.connect_since < CONNECT_RETRY_NS:
+                return True
+            self.pool.counters.not_retried[<int>NOT_RETRIED_DEADLINE] += 1
+            return False
         if KIND_RETRY[kind] != RETRY_IDEMPOTENT:
             return False
         if kind != KIND_BAD_STATUS and not self.pool.retry_kinds >> kind & 1:
             return False
         if not self._idempotent() and not never_sent:
+            self.pool.counters.not_retried[<int>NOT_RETRIED_METHOD] += 1
             return False
         # counted: failed attempts so far that count; the one that is over now is among them except for BAD_STATUS,
         # which asks before it is over.
-        return self.counted + (1 if kind == KIND_BAD_STATUS else 0) <= self.pool.retries
+        if self.counted + (1 if kind == KIND_BAD_STATUS else 0) <= self.pool.retries:
+            return True
+        if self.pool.retries:
+            self.pool.counters.not_retried[<int>NOT_RETRIED_RETRIES] += 1
+        return False
 
     cdef void _retry_later(self) noexcept:
         """The first retry goes at once, further ones after a random pause."""
@@ -1058,6 +1097,7 @@ cdef class Exchange(ExchangeBase):
             # The race of RFC 9112 section 9.3.1: once more on a fresh connection, to the same backend, uncounted.
             self._attempt_over(KIND_STALE)
             self.stale_replayed = True
+            self.pool.counters.replayed += 1
             kind = self._begin_attempt(backend, True)
             if kind == KIND_OK:
                 return
@@ -1208,6 +1248,8 @@ cdef class Exchange(ExchangeBase):
         cdef int64_t total
         cdef Pool pool = self.pool
         cdef bint keep = self.keep
+        cdef unsigned status_class = self.status // 100
+        cdef int at
         if not self.active:
             return
         self.active = False
@@ -1220,17 +1262,24 @@ cdef class Exchange(ExchangeBase):
         ctx.counters.kind[kind] += 1
         if self.tunnel:
             ctx.counters.tunnels -= 1
-        if 100 <= self.status < 600:
-            ctx.counters.status[self.status // 100] += 1
+        if status_class > 5:
+            status_class = 0
+        ctx.counters.status[status_class] += 1
+        self.listener.counters.status[status_class] += 1
         ctx.counters.bytes_received += self.bytes_received
         ctx.counters.bytes_sent += self.bytes_sent
         if kind == KIND_OK:
             ctx.counters.answered += 1
         total = ctx.now - self.started
-        if pool is not None and not self.tunnel:
-            histogram_add(pool.latency, <uint64_t>total)
-            if self.first_byte >= 0:
-                histogram_add(pool.first_byte_latency, <uint64_t>self.first_byte)
+        if pool is not None:
+            pool.counters.status[status_class] += 1
+            self.route.counters.status[status_class] += 1
+            if not self.tunnel:
+                at = histogram_index(<uint64_t>total)
+                histogram_add_at(pool.latency, at, <uint64_t>total)
+                coarse_add_at(&self.route.counters.latency, at, <uint64_t>total)
+                if self.first_byte >= 0:
+                    histogram_add(pool.first_byte_latency, <uint64_t>self.first_byte)
         if ctx.access_log is not None:
             self._log(kind)
         down.complete(keep)

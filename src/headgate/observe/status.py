@@ -169,6 +169,7 @@ class Status(Record, frozen=True):
     pools: list[PoolStatus]
     totals: TotalStatus
     workers: int
+    """Processes that carry traffic now: those that begin, and those that only finish what they have, too."""
     generation: int
     version: str
     certificates: list[CertificateStatus] = []
@@ -247,7 +248,7 @@ def build(
             for name, members in by_pool.items()
         ],
         totals=total_status(segment),
-        workers=segment.used,
+        workers=sum(segment.heartbeat_s(worker) > 0 for worker in range(segment.used)),
         generation=segment.generation,
         version=version,
         certificates=certificate_list(certificates, time.time()),

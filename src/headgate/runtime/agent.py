@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
+from random import Random
 from typing import TYPE_CHECKING, TypeVar
 
 from headgate import __version__
@@ -25,7 +26,10 @@ from headgate.config.schema import Listener as ListenerConfig
 from headgate.config.schema import Pool as PoolConfig
 from headgate.config.schema import Route as RouteConfig
 from headgate.config.schema import Strategy as StrategyConfig
+from headgate.explain.decide import explain
+from headgate.explain.question import BadQuestion
 from headgate.observe import status
+from headgate.observe.names import route_name
 from headgate.routing.identified import Guarded, IdentifiedRouter
 from headgate.routing.match import Entry, Router
 from headgate.runtime import messages
@@ -72,7 +76,8 @@ class WorkerAgent:
 
     worker: this worker's number in the segment. make_strategy: builds a pool's strategy from its configuration; raises
     when it cannot. on_exit: called once when there is nothing left to do (after a drain or a stop); `engine.stop` by
-    default. on_applied: called after each snapshot that came into force.
+    default. on_applied: called after each snapshot that came into force. sources: the random sources that strategies were
+    given, whose state an explanation puts back.
     """
 
     def __init__(
@@ -86,6 +91,7 @@ class WorkerAgent:
         parts: Parts | None = None,
         on_exit: Callable[[], None] | None = None,
         on_applied: Callable[[], None] | None = None,
+        sources: Sequence[Random] = (),
     ) -> None:
         self._engine = engine
         self._segment = segment
@@ -95,9 +101,11 @@ class WorkerAgent:
         self._parts = parts or EngineParts(segment, worker)
         self._on_exit = on_exit or engine.stop
         self._on_applied = on_applied
+        self._sources = sources
         self._config: Config | None = None
         self._tls = Built()
         self._certificates: list[Used] = []
+        self._listener_slots: dict[str, int] = {}
         self._pools: dict[str, WorkerPool] = {}
         self._by_slot: dict[int, Backend] = {}
         self._routes: dict[RouteConfig, tuple[Route, _Way]] = {}
@@ -158,6 +166,8 @@ class WorkerAgent:
                     set_addresses(backend, message.addresses)
             case messages.Try():
                 self._try(message)
+            case messages.Explain():
+                self._explain(message)
             case messages.Leave():
                 self._leave()
             case messages.Drain():
@@ -205,6 +215,23 @@ class WorkerAgent:
             self._on_exit()
 
     # Snapshots
+
+    def _explain(self, message: messages.Explain) -> None:
+        """Only this worker knows whose turn it is; finding that out changes nothing (see `headgate.explain`)."""
+        explanation = None
+        problem = ""
+        try:
+            self._refresh()
+            if self._config is None:
+                raise BadQuestion("this worker runs no configuration yet")
+            listener = next((one for one in self._config.listeners if one.bind.text == message.listener), None)
+            if listener is None:
+                raise BadQuestion(f"there is no listener {message.listener}")
+            looks = {name: pool.look() for name, pool in self._pools.items()}
+            explanation = explain(message.question, self._config, listener, looks, sources=self._sources)
+        except Exception as error:
+            problem = _why(error)
+        self._channel.send(messages.Explained(message.number, explanation, problem))
 
     def _try(self, message: messages.Try) -> None:
         text = ""
@@ -289,7 +316,8 @@ class WorkerAgent:
         self._pools = pools
         self._by_slot = {backend.slot: backend for pool in pools.values() for backend in pool.backends}
         self._config = config
-        self._set_routes(config)
+        self._listener_slots = snapshot.listener_slots
+        self._set_routes(config, snapshot.route_slots)
         self._set_listeners(config)
         # Only now, when no route leads there any more.
         for pool in removed:
@@ -328,7 +356,7 @@ class WorkerAgent:
             for fd in fds:
                 os.close(fd)
             return
-        listener = self._parts.listener(fds[0], config)
+        listener = self._parts.listener(fds[0], config, self._listener_slots.get(bind, 0))
         listener.status = self._status
         listener.ready = partial(self._ready, bind)
         listener.closing = self._leaving_soon
@@ -360,16 +388,17 @@ class WorkerAgent:
             listener.tls = context
         listener.identify = identify if config.tls is not None and config.tls.client_ca else None
 
-    def _set_routes(self, config: Config) -> None:
+    def _set_routes(self, config: Config, slots: Mapping[str, int]) -> None:
         """The engine's route for each configured one, with one more for each pool that stands in for another;
         kept while the pools, and the times it takes over from them, are the same."""
         routes = {}
         for route_config in config.routes:
             pools = [self._pools[name].pool for name in chain(route_config.pool, config.pools)]
             way = [(pool, pool.config.timeouts) for pool in pools]
+            slot = slots.get(route_name(route_config), 0)
             route, old_way = self._routes.get(route_config, (None, None))
-            if route is None or way != old_way:
-                made = [self._parts.route(pool, route_config) for pool in pools]
+            if route is None or way != old_way or route.slot != slot:
+                made = [self._parts.route(pool, route_config, slot) for pool in pools]
                 for each, stands_in in pairwise(made):
                     each.fallback = stands_in
                 route = made[0]

@@ -21,9 +21,11 @@ from headgate.config.schema import Config, Strategy
 from headgate.discovery.dns import Lookup, system_lookup
 from headgate.engine import stats
 from headgate.observe.logging import LEVELS
+from headgate.observe.sums import Names
 from headgate.runtime import edits, overrides, states
 from headgate.runtime.certificates import Certificates
 from headgate.runtime.drains import checked_deadline
+from headgate.runtime.explaining import Explaining
 from headgate.runtime.fleet import Fleet
 from headgate.runtime.knowledge import Knowledge
 from headgate.runtime.links import Link
@@ -32,6 +34,7 @@ from headgate.runtime.messages import (
     Applied,
     Apply,
     Drained,
+    Explained,
     Failed,
     Hello,
     Log,
@@ -104,6 +107,8 @@ class Controller:
         self._rehearsal = 0
         self._rehearsing: dict[Link, str | None] = {}
         self._said: set[tuple[str, str]] = set()
+        self.explaining = Explaining(loop)
+        """Questions to workers about where a request would go."""
         self._timer: TimerHandle | None = None
         self._closed = False
         self.on_message: Callable[[Link, Message], None] = lambda link, message: None
@@ -169,6 +174,10 @@ class Controller:
         """The last changes of state, oldest first."""
         return list(self._fleet.states.events)
 
+    def watch_events(self, callback: Callable[[], None]) -> None:
+        """Call this after each event, instead of whatever was called before. It may not fail."""
+        self._fleet.states.on_event = callback
+
     def note(self, what: str, reason: str, pool: str = "", *, quiet: bool = False) -> None:
         """Add something to the events that is about no single backend. quiet: the log has it from elsewhere."""
         self._fleet.states.note(what, reason, pool, quiet=quiet)
@@ -177,6 +186,17 @@ class Controller:
     def pool_slots(self) -> dict[str, int]:
         """Pool name -> its slot in the segment, for its latencies."""
         return self._fleet.pool_slots
+
+    @property
+    def names(self) -> Names:
+        """Whose counters there are to read: everything configured now, and the workers that are attached."""
+        return Names(
+            backends=[(record.pool, record.config.name, record.slot) for record in self.backends()],
+            pools={name: slot for name, slot in self.pool_slots.items() if name in self._config.pools},
+            routes=self._fleet.traffic.routes,
+            listeners=self._fleet.traffic.listeners,
+            workers=sorted(link.worker for link in self._links),
+        )
 
     @property
     def in_panic(self) -> Collection[str]:
@@ -215,6 +235,8 @@ class Controller:
             backend_slots=self._fleet.backend_slots,
             addresses={record.slot: list(record.addresses) for record in self._fleet.records.values()},
             sticky_secrets=self._sticky_secrets(),
+            listener_slots=self._fleet.traffic.listeners,
+            route_slots=self._fleet.traffic.routes,
             tls=self.tls,
         )
 
@@ -255,8 +277,11 @@ class Controller:
         link.close()
         if link in self._links:
             self._links.remove(link)
+            lost = self._segment.worker_totals(link.worker)["in_flight"]
+            self._segment.add_supervisor("requests_lost", max(0, lost))
             self._rehearsing.pop(link, None)
             self._late.discard(link)
+            self.explaining.gone(link)
             self._segment.zero_worker_gauges(link.worker)
             self._recycle()
             self._acknowledged.set()
@@ -451,6 +476,8 @@ class Controller:
                 if number == self._rehearsal and link in self._rehearsing:
                     self._rehearsing[link] = text
                     self._acknowledged.set()
+            case Explained():
+                self.explaining.answered(link, message)
             case Failed(slot, kind, reason):
                 self._fleet.failed(slot, kind, reason)
             case Trip(slot, kind, reason):

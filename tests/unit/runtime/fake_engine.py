@@ -155,12 +155,14 @@ class Route:
         self.pool = pool
         self.config = config
         self.fallback: Route | None = None
+        self.slot = 0
 
 
 class Listener:
     def __init__(self, fd: int, config: schema.Listener) -> None:
         self.fd = fd
         self.config = config
+        self.slot = 0
         self.match: Callable[..., Route | None] | None = None
         self.tls: Any = None
         self.identify: Any = None
@@ -274,11 +276,15 @@ class Parts:
         self.segment = segment
         self.logs: list[AccessLog] = []
 
-    def listener(self, fd: int, config: schema.Listener) -> Any:
-        return Listener(fd, config)
+    def listener(self, fd: int, config: schema.Listener, slot: int) -> Any:
+        made = Listener(fd, config)
+        made.slot = slot
+        return made
 
-    def route(self, pool: Any, config: schema.Route) -> Any:
-        return Route(pool, config)
+    def route(self, pool: Any, config: schema.Route, slot: int) -> Any:
+        made = Route(pool, config)
+        made.slot = slot
+        return made
 
     def pool(self, name: str, slot: int, config: schema.Pool) -> Any:
         return Pool(name, slot, config)
