@@ -108,7 +108,7 @@ class Authority:
         since_days: float = -1,
         name: x509.Name | None = None,
     ) -> Issued:
-        """For these names and addresses. days: from now to its end; since_days: to its begin. name: the whole subject."""
+        """For these names and addresses. days: from now to its end; since_days: to its begin. name: the subject."""
         made = new_key(key)
         now = datetime.now(UTC)
         certificate = _sign(

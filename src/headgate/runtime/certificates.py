@@ -28,8 +28,11 @@ _REMIND_S = 60.0
 
 
 class Certificates:
-    """Of one controller. changed: called when watched files have changed and are good, with all files, to be put in
-    force with `use`. note: something for the events (what, reason), said in the log already. wall: seconds since 1970."""
+    """Of one controller.
+
+    changed: called when watched files have changed and are good, with all files, to be put in force with `use`. note:
+    something for the events (what, reason), said in the log already. wall: seconds since 1970.
+    """
 
     def __init__(
         self,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import ssl
-from collections.abc import AsyncIterator, Callable
+import threading
+from collections.abc import Iterator
 
 import pytest
 
@@ -22,37 +24,35 @@ from tests import pki
 ROOT = pki.Authority()
 FILES = TlsFiles({"root.pem": ROOT.pem})
 GOOD, OLD = ROOT.issue("backend.example"), ROOT.issue("backend.example", days=-0.1)
-Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], object]
 
 
 def context(tls: PoolTls | None = None) -> ssl.SSLContext:
     return contexts.backend_context(tls or PoolTls(ca="root.pem"), FILES)
 
 
-@contextlib.asynccontextmanager
-async def server(issued: pki.Issued | None, answer: bytes = b"", **options: object) -> AsyncIterator[bytes]:
-    """Its address. issued: None for one that speaks no TLS."""
-    secured = None
+@contextlib.contextmanager
+def server(issued: pki.Issued | None = GOOD, answer: bytes = b"", **options: object) -> Iterator[bytes]:
+    """The address of one that serves one connection. issued: None for one that speaks no TLS. (A thread, because
+    asyncio's servers do not say why they refuse a handshake.)"""
+    secured = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     if issued is not None:
-        secured = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         pairs.load(secured, issued.cert_pem, issued.key_pem)
-        for name, value in options.items():
-            setattr(secured, name, value)
+    for name, value in options.items():
+        setattr(secured, name, value)
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+    def serve() -> None:
+        sock, _ = listener.accept()
+        with contextlib.suppress(OSError), secured.wrap_socket(sock, server_side=True) if issued else sock as served:
+            served.recv(1000)
             if answer:
-                await reader.readuntil(b"\r\n\r\n")
-                writer.write(answer)
-                await writer.drain()
-            await reader.read()
-        writer.close()
+                served.sendall(answer)
+                served.recv(1000)
 
-    running = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=secured)
-    try:
-        yield pack_address(2, running.sockets[0].getsockname())
-    finally:
-        running.close()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield pack_address(socket.AF_INET, listener.getsockname())
+        thread.join()
 
 
 async def checked(
@@ -61,7 +61,7 @@ async def checked(
     loop = asyncio.get_running_loop()
     poller = Poller(loop.add_reader, loop.remove_reader)
     done: asyncio.Future[Result | None] = loop.create_future()
-    check = Check(poller, [address], probe or TcpProbe(), done.set_result, tls)  # type: ignore[arg-type]
+    check = Check(poller, [address], probe or TcpProbe(), done.set_result, tls=tls)  # type: ignore[arg-type]
     check.start()
     try:
         if expire_after_s is not None:
@@ -90,7 +90,7 @@ def http(accepts: int = 200) -> HttpProbe:
 )
 def test_connecting_is_shaking_hands(issued: pki.Issued, name: str, kind: Kind, says: str) -> None:
     async def run() -> None:
-        async with server(issued) as address:
+        with server(issued) as address:
             result = await checked(address, Secured(context(), name))
             assert result is not None
             assert result.kind is kind
@@ -110,7 +110,7 @@ def test_connecting_is_shaking_hands(issued: pki.Issued, name: str, kind: Kind, 
 )
 def test_requests(answer: bytes, kind: Kind, says: str) -> None:
     async def run() -> None:
-        async with server(GOOD, answer) as address:
+        with server(GOOD, answer) as address:
             result = await checked(address, Secured(context(), "backend.example"), http())
             assert result is not None
             assert (result.kind, result.detail) == (kind, says)
@@ -120,7 +120,7 @@ def test_requests(answer: bytes, kind: Kind, says: str) -> None:
 
 def test_who_speaks_no_tls() -> None:
     async def run() -> None:
-        async with server(None, b"HTTP/1.1 400 no\r\n\r\n") as address:
+        with server(None, b"HTTP/1.1 400 no\r\n\r\n") as address:
             result = await checked(address, Secured(context(), "backend.example"), expire_after_s=0.2)
             assert result is not None
             assert result.kind is Kind.TLS_HANDSHAKE
@@ -131,10 +131,9 @@ def test_who_speaks_no_tls() -> None:
 
 def test_versions_that_do_not_meet() -> None:
     async def run() -> None:
-        options = {"maximum_version": ssl.TLSVersion.TLSv1_2}
         mine = context()
         mine.minimum_version = ssl.TLSVersion.TLSv1_3
-        async with server(GOOD, **options) as address:
+        with server(maximum_version=ssl.TLSVersion.TLSv1_2) as address:
             result = await checked(address, Secured(mine, "backend.example"))
             assert result is not None
             assert result.kind is Kind.TLS_HANDSHAKE
@@ -147,7 +146,7 @@ def test_a_client_certificate_that_is_missing() -> None:
     """TLS 1.3 says so only after the handshake: a request finds out."""
 
     async def run() -> None:
-        async with server(GOOD, b"HTTP/1.1 200 OK\r\n\r\n", verify_mode=ssl.CERT_REQUIRED) as address:
+        with server(verify_mode=ssl.CERT_REQUIRED) as address:
             result = await checked(address, Secured(context(), "backend.example"), http())
             assert result is not None
             assert result.kind is Kind.TLS_HANDSHAKE

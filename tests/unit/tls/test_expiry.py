@@ -42,7 +42,7 @@ def test_once_a_day_each() -> None:
     soon = Dated("soon", "1", LONG_AGO, NOW + 3 * DAY)
     late = Dated("late", "2", LONG_AGO, NOW + 15 * DAY)
     said = []
-    for hour in range(0, 49):
+    for hour in range(49):
         now = NOW + timedelta(hours=hour)
         said += [(hour, text.split()[0]) for text in reminder.due([soon, late, soon], now)]
     assert said == [(0, "soon"), (24, "soon"), (24, "late"), (48, "soon"), (48, "late")]
