@@ -44,9 +44,9 @@ def server(issued: pki.Issued | None = GOOD, answer: bytes = b"", **options: obj
         sock, _ = listener.accept()
         with contextlib.suppress(OSError), secured.wrap_socket(sock, server_side=True) if issued else sock as served:
             served.recv(1000)
-            if answer:
-                served.sendall(answer)
-                served.recv(1000)
+            served.sendall(answer)
+            while served.recv(1000):
+                pass
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=serve)
@@ -118,13 +118,20 @@ def test_requests(answer: bytes, kind: Kind, says: str) -> None:
     asyncio.run(run())
 
 
-def test_who_speaks_no_tls() -> None:
+@pytest.mark.parametrize(
+    ("answer", "expire_after_s", "says"),
+    [
+        (b"HTTP/1.1 400 no\r\n\r\n", None, "TLS handshake failed: wrong version number"),
+        (b"", 0.2, "TLS handshake timed out"),
+    ],
+    ids=("plain", "silent"),
+)
+def test_who_speaks_no_tls(answer: bytes, expire_after_s: float | None, says: str) -> None:
     async def run() -> None:
-        with server(None, b"HTTP/1.1 400 no\r\n\r\n") as address:
-            result = await checked(address, Secured(context(), "backend.example"), expire_after_s=0.2)
+        with server(None, answer) as address:
+            result = await checked(address, Secured(context(), "backend.example"), expire_after_s=expire_after_s)
             assert result is not None
-            assert result.kind is Kind.TLS_HANDSHAKE
-            assert result.detail == "TLS handshake timed out"
+            assert (result.kind, result.detail) == (Kind.TLS_HANDSHAKE, says)
 
     asyncio.run(run())
 
