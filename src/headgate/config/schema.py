@@ -242,9 +242,10 @@ class Listener(Struct, frozen=True, kw_only=True):
     """Speak TLS here, with these certificates (docs/tls.md). None: plain HTTP, since without a certificate there is
     nothing to speak TLS with."""
     redirect_https: Annotated[int, ReadRedirect()] = 0
-    """Answer every request here with a redirect (308) to the same URL by https: true for port 443, or the port. For the
-    plain listener beside one with `tls`; `status_path` and `ready_path` are answered as before. Off: a listener that
-    serves nothing has to be wanted."""
+    """Answer every request here with a redirect to the same URL by https: true for port 443, or the port. The status is
+    301 for GET and HEAD, 308 for other methods, which must stay what they are. For the plain listener beside one with
+    `tls`; `status_path` and `ready_path` are answered as before. Off: a listener that serves nothing has to be
+    wanted."""
 
 
 class PoolTimeouts(Struct, frozen=True, kw_only=True):
