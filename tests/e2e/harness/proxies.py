@@ -87,8 +87,10 @@ class HAProxy:
 
 
 class Nginx:
-    """A server that asks for a header, and answers with the two ends it names. tls: certificate and key of one that asks
-    for a handshake behind the header."""
+    """A server that asks for a header, and answers with the two ends it names.
+
+    tls: certificate and key of one that asks for a handshake behind the header.
+    """
 
     def __init__(self, processes: Processes, directory: Path, tls: tuple[str, str] | None = None) -> None:
         self.behind = HeldPort()
@@ -96,7 +98,7 @@ class Nginx:
         path = directory / "nginx-proxied.conf"
         ssl = " ssl;\n        ssl_certificate {};\n        ssl_certificate_key {}".format(*tls) if tls else ""
         path.write_text(_NGINX.format(user=user, directory=directory, behind=self.behind.bind, tls=ssl))
-        command = [require("nginx"), "-c", path, "-p", directory, "-e", directory / "error.log"]
+        command: list[str | Path] = [require("nginx"), "-c", path, "-p", directory, "-e", directory / "error.log"]
         _start(processes, command, [self.behind], "nginx")
 
     def close(self) -> None:
