@@ -56,6 +56,14 @@ class AccessLog(Struct, frozen=True, kw_only=True):
     """A file, or "-" for standard output, where containers and systemd expect it."""
 
 
+class Metrics(Struct, frozen=True, kw_only=True):
+    """What `/metrics` of the admin API shows (docs/metrics.md)."""
+
+    backend_latency: bool = False
+    """A latency histogram for each backend as well, 22 series for each beside the 24 it has anyway. Off: pools and routes
+    have theirs, `headgate top` and the dashboard show backends, and with a thousand backends it doubles the page."""
+
+
 class Rollback(Struct, frozen=True, kw_only=True):
     """A reload takes itself back when requests begin to fail. `rollback = {}` turns it on with the defaults."""
 
@@ -659,6 +667,8 @@ class Config(Struct, frozen=True, kw_only=True):
     thousands of requests a second, and leaves the other cores to the applications beside it."""
     access_log: AccessLog = AccessLog()
     """One line for every request."""
+    metrics: Metrics = Metrics()
+    """What is shown to Prometheus."""
     admin: Annotated[Admin | None, FALSE_IS_NONE] = Admin()
     """Where it is looked at and changed while it runs. On: an operator must be able to take a backend out at three in
     the morning."""
