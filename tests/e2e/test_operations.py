@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-import os
 import signal
+import socket
 import stat
 import threading
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from headgate.cli.admin_client import Connection
+from headgate.cli.common import CommandError
 
 from .conftest import MakeBackend, Run
 from .harness.backends import Backend
@@ -115,77 +117,134 @@ class Asking:
             thread.join(PATIENCE_S)
 
 
-@pytest.mark.parametrize("kind", ["unix", "tcp"])
 def test_the_admin_api_goes_on_over_an_upgrade(
-    run: Run, port: HeldPort, three: list[Backend], place: dict[str, object], tmp_path: Path, kind: str
+    run: Run, port: HeldPort, three: list[Backend], place: dict[str, object], admin: Connection, tmp_path: Path
 ) -> None:
     """Same place, same changes, and whoever asks meanwhile is answered."""
-    with HeldPort() as other:
-        if kind == "tcp":
-            place = {"bind": other.bind, "token": TOKEN}
-            admin = Connection(f"http://{other.bind}", TOKEN)
-        else:
-            admin = Connection(str(place["bind"]))
-        state = tmp_path / "state.json"
-        web = pool(*(backend.url for backend in three[:2]))
-        headgate = run(configuration(port, {"web": web}, workers=2, admin={**place, "state_file": str(state)}))
-        admin.post("pools", "web", "backends", body={"url": three[2].url, "name": "c"})
-        admin.post("pools", "web", "backends", three[0].url, "drain")
-        admin.put("pools", "web", "strategy", body={"name": "p2c"})
-        pid = admin.get("status")["pid"]
-        file = tmp_path / "admin.sock"
-        before = os.stat(file).st_ino if kind == "unix" else 0
-        weights = iter(range(1, 10_000))
-        last = 0
+    settings = {**place, "state_file": str(tmp_path / "state.json")}
+    config = configuration(port, {"web": pool(*(backend.url for backend in three[:2]))}, workers=2, admin=settings)
+    headgate = run(config)
+    admin.post("pools", "web", "backends", body={"url": three[2].url, "name": "c"})
+    admin.post("pools", "web", "backends", three[0].url, "drain")
+    admin.put("pools", "web", "strategy", body={"name": "p2c"})
+    pid = admin.get("status")["pid"]
+    file = tmp_path / "admin.sock"
+    before = file.stat().st_ino
+    weights = itertools.cycle(range(1, 200))
+    last = 0
 
-        def change() -> None:
-            nonlocal last
-            last = 1 + next(weights) % 200
-            admin.put("pools", "web", "backends", three[1].url, "weight", body={"weight": last})
+    def change() -> None:
+        nonlocal last
+        last = next(weights)
+        admin.put("pools", "web", "backends", three[1].url, "weight", body={"weight": last})
 
-        with Asking(lambda: admin.get("status"), change) as asking:
-            for number in (1, 2) if kind == "unix" else (1,):
-                asking.goes_on()
-                headgate.process.signal(signal.SIGUSR2)
-                headgate.process.stderr.wait_for("upgraded from ", number)
-                workers = eventually(lambda: admin.get("status")["workers"], "the new workers")
-                asking.goes_on()
-        assert asking.failed == []
-        if kind == "unix":
-            assert os.stat(file).st_ino == before
-            assert stat.S_IMODE(os.stat(file).st_mode) == 0o600
-        status = admin.get("status")
-        assert status["pid"] == pid
-        assert len(workers) == 2
-        rows = {row["name"]: row for row in status["backends"]}
-        assert rows[three[0].url]["state"] == "draining"
-        assert rows["c"]["changed"] == ["added"]
-        assert rows[three[1].url]["weight"] == last, "an answered change is lost"
-        assert status["pools"][0]["strategy"] == "p2c"
-        assert "a" not in headgate.names(20)
-        # And they are still those of the state file.
-        headgate.process.kill()
-        headgate = run(configuration(port, {"web": web}, workers=2, admin={**place, "state_file": str(state)}))
-        assert {row["name"]: row["weight"] for row in admin.get("backends")}[three[1].url] == last
-        assert headgate.stop() == 0
+    with Asking(lambda: admin.get("status"), change) as asking:
+        asking.goes_on()
+        headgate.process.signal(signal.SIGUSR2)
+        headgate.process.stderr.wait_for("upgraded from ")
+        workers = eventually(lambda: admin.get("status")["workers"], "the new workers")
+        asking.goes_on()
+    assert asking.failed == []
+    assert file.stat().st_ino == before
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    status = admin.get("status")
+    assert status["pid"] == pid
+    assert len(workers) == 2
+    rows = {row["name"]: row for row in status["backends"]}
+    assert rows[three[0].url]["state"] == "draining"
+    assert rows["c"]["changed"] == ["added"]
+    assert rows[three[1].url]["weight"] == last, "an answered change is lost"
+    assert status["pools"][0]["strategy"] == "p2c"
+    assert "a" not in headgate.names(20)
+    # And they are still those of the state file.
+    headgate.process.kill()
+    headgate = run(config)
+    assert {row["name"]: row["weight"] for row in admin.get("backends")}[three[1].url] == last
+    assert headgate.stop() == 0
 
 
 def test_after_an_upgrade_as_many_workers_as_there_are_are_counted(
+    run: Run, port: HeldPort, three: list[Backend]
+) -> None:
+    """The admin API is on TCP here: that, too, goes along."""
+    with HeldPort() as place:
+        admin = Connection(f"http://{place.bind}", TOKEN)
+        settings = {"bind": place.bind, "token": TOKEN}
+        headgate = run(configuration(port, {"web": pool(three[0].url)}, workers=2, admin=settings))
+        assert headgate.get("/lb/status").json()["workers"] == 2
+        before = headgate.get("/lb/status").json()["totals"]["requests"]
+        headgate.process.signal(signal.SIGUSR2)
+        eventually(lambda: "have finished" in headgate.process.stderr.text, "the old workers to finish")
+        page = headgate.get("/lb/status").json()
+        assert page["workers"] == 2
+        assert page["totals"]["requests"] > before, "the counters begin anew"
+        assert len(admin.get("status")["workers"]) == 2
+        # One fewer, one more: the same.
+        headgate.process.signal(signal.SIGTTOU)
+        eventually(lambda: len(headgate.workers()) == 1, "one to finish")
+        eventually(lambda: headgate.get("/lb/status").json()["workers"] == 1, "one to be counted")
+        headgate.process.signal(signal.SIGTTIN)
+        eventually(lambda: headgate.get("/lb/status").json()["workers"] == 2, "two to be counted")
+        assert headgate.stop() == 0
+
+
+class Storm:
+    """Clients that connect anew for each request: what became of those who were told that they are connected."""
+
+    def __init__(self, address: tuple[str, int], count: int) -> None:
+        self.address = address
+        self.failed: list[str] = []
+        self.answered = self.refused = 0
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._ask) for _ in range(count)]
+
+    def _ask(self) -> None:
+        while not self._stop.is_set():
+            with socket.socket() as sock:
+                sock.settimeout(PATIENCE_S)
+                try:
+                    sock.connect(self.address)
+                    sock.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                    answer = b"".join(iter(lambda: sock.recv(4096), b""))
+                except ConnectionRefusedError:
+                    self.refused += 1
+                    continue
+                except OSError as error:
+                    answer = repr(error).encode()
+                if answer.startswith(b"HTTP/1.1 200"):
+                    self.answered += 1
+                else:
+                    self.failed.append(answer.decode())
+
+    def __enter__(self) -> Storm:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(PATIENCE_S)
+
+
+def opened(admin: Connection, bind: str) -> bool:
+    try:
+        admin.post("listeners", bind, "open")
+    except CommandError:
+        return False
+    return True
+
+
+def test_whoever_is_connected_when_a_listener_closes_is_answered(
     run: Run, port: HeldPort, three: list[Backend], place: dict[str, object], admin: Connection
 ) -> None:
     headgate = run(configuration(port, {"web": pool(three[0].url)}, workers=2, admin=place))
-    assert headgate.get("/lb/status").json()["workers"] == 2
-    before = headgate.get("/lb/status").json()["totals"]["requests"]
-    headgate.process.signal(signal.SIGUSR2)
-    eventually(lambda: "have finished" in headgate.process.stderr.text, "the old workers to finish")
-    page = headgate.get("/lb/status").json()
-    assert page["workers"] == 2
-    assert page["totals"]["requests"] > before, "the counters begin anew"
-    assert len(admin.get("status")["workers"]) == 2
-    # One fewer, one more: the same.
-    headgate.process.signal(signal.SIGTTOU)
-    eventually(lambda: len(headgate.workers()) == 1, "one to finish")
-    eventually(lambda: headgate.get("/lb/status").json()["workers"] == 1, "one to be counted")
-    headgate.process.signal(signal.SIGTTIN)
-    eventually(lambda: headgate.get("/lb/status").json()["workers"] == 2, "two to be counted")
-    assert headgate.stop() == 0
+    with Storm(port.address, 8) as storm:
+        for _ in range(3):
+            before = storm.answered
+            eventually(lambda before=before: storm.answered > before + 20, "the storm to go on")  # type: ignore[misc]
+            admin.post("listeners", port.bind, "drain")
+            eventually(lambda: opened(admin, port.bind), "the last worker to have closed it")
+        assert headgate.stop() == 0
+    assert storm.failed == []
+    assert storm.refused > 0

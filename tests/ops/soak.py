@@ -1,6 +1,6 @@
 """`python -m tests.ops.soak [SECONDS]`: full load for a minute while everything is done that operators do.
 
-100 reloads, by signal and by the admin API; every worker killed once, those of before the upgrade and those after it; an
+100 reloads, by signal and by the admin API; every worker killed once, before the upgrade and those after it; an
 upgrade; each second a backend added, drained and removed by the admin API; one WebSocket and one long download all the
 time. No request may fail but those that a killed worker had, which are counted. Nor may a request that began after a
 drain was answered reach that backend.
@@ -171,8 +171,10 @@ class Deployments:
         self.waited += 1
         generation = self._admin.get("status")["generation"]
         eventually(
-            lambda: (workers := self._admin.get("status")["workers"])
-            and all(worker["generation"] >= generation for worker in workers),
+            lambda: (
+                (workers := self._admin.get("status")["workers"])
+                and all(worker["generation"] >= generation for worker in workers)
+            ),
             "the workers that start",
             interval_s=0.05,
         )

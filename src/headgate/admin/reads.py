@@ -56,6 +56,7 @@ async def overview(call: Call) -> doc.Status:
         pools=pool_list(host, backends),
         backends=backends,
         totals=status.total_status(controller.segment),
+        certificates=status.certificate_list(controller.certificates, time.time()),
     )
 
 
@@ -151,6 +152,7 @@ async def metrics_json(call: Call) -> doc.Metrics:
         workers=worker_list(call.host.controller),
         pools=pool_list(call.host, found),
         backends=found,
+        certificates=status.certificate_list(call.host.controller.certificates, time.time()),
     )
 
 
@@ -167,6 +169,7 @@ async def metrics(call: Call) -> Raw:
         version=__version__,
         processes=looked,
         panic=set(controller.in_panic),
+        certificates=status.certificate_list(controller.certificates, time.time()),
         heartbeats={one.worker: segment.heartbeat_s(one.worker) for one in sums.workers},
         now_s=time.monotonic(),
     )

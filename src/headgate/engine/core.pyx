@@ -15,7 +15,7 @@ from headgate.engine.libc_net cimport CLOCK_MONOTONIC, EPOLLIN, clock_gettime, r
 from headgate.engine.model cimport Backend, Listener
 from headgate.engine.pipes cimport pipes_idle
 from headgate.engine.reactor cimport Handler
-from headgate.engine.upstream cimport UP_CONNECTING, BackendConnection
+from headgate.engine.upstream cimport UP_CONNECTING, UP_TLS, BackendConnection
 from headgate.engine.waiting cimport WaitingRoom
 
 cdef enum:
@@ -108,6 +108,7 @@ cdef class Engine(Context):
 
     cdef void before_events(self) noexcept:
         cdef uint64_t generation = self.segment.generation_word()[0]
+        self.shaken_ns = 0
         if generation != self._generation:
             self._generation = generation
             if self.on_generation is not None:
@@ -281,7 +282,7 @@ cdef class Engine(Context):
             if isinstance(connection.exchange, Exchange):
                 (<Exchange>connection.exchange).excused = True
                 # Where nothing was sent yet, nothing is lost: any method goes elsewhere.
-                connection._fail(KIND_CONNECT_FAILED if connection.state == UP_CONNECTING else KIND_RESET)
+                connection._fail(KIND_CONNECT_FAILED if connection.state in (UP_CONNECTING, UP_TLS) else KIND_RESET)
             else:
                 connection._fail(KIND_HEDGE_LOST)   # a hedge: the other attempt goes on alone
 

@@ -8,6 +8,7 @@ from headgate.engine.http1 cimport Answer
 from headgate.engine.model cimport Backend, Listener, Pool, Route
 from headgate.engine.reactor cimport Timer
 from headgate.engine.stream cimport ExchangeBase, Stream
+from headgate.engine.tls cimport Tls
 from headgate.engine.upstream cimport BackendConnection
 from headgate.engine.waiting cimport WaitingRoom, WaitNode
 
@@ -46,7 +47,7 @@ cdef class Exchange(ExchangeBase):
     cdef uint16_t id_length
     cdef bint trusted
     cdef bint contradicted          # the trusted peer's Forwarded names another client than its X-Forwarded-For
-    cdef bint tls
+    cdef Tls tls                    # the client's; None = plain
     # progress
     cdef int64_t started            # monotonic ns: the request's head was complete
     cdef uint64_t started_wall
@@ -114,6 +115,7 @@ cdef class Exchange(ExchangeBase):
     cdef bint _only_read(self) noexcept
     cdef void _report(self, object what) noexcept
     cdef void _too_large(self) noexcept
+    cdef void _redirect(self) noexcept
     cdef void _uncork(self) noexcept
     cdef int64_t _relayed(self, int64_t taken, size_t size, bint last) noexcept
     cdef void _retry_later(self) noexcept

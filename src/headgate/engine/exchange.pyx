@@ -19,6 +19,7 @@ from headgate.engine.context cimport (
     KIND_BAD_HEAD, KIND_BAD_STATUS, KIND_BODY_TIMEOUT, KIND_BODY_TOO_LARGE, KIND_CLIENT_GONE, KIND_CONNECT_FAILED, KIND_FIRST_BYTE_TIMEOUT, KIND_HEDGE_LOST,
     KIND_INTERNAL, KIND_LOCAL_RESOURCE, KIND_METHOD_NOT_ALLOWED, KIND_NO_BACKEND, KIND_NO_ROUTE, KIND_OK, KIND_OVERLOADED, KIND_QUEUE_TIMEOUT,
     KIND_REQUEST_TIMEOUT,
+    KIND_BAD_REQUEST, KIND_TLS_HANDSHAKE, KIND_TLS_VERIFY,
     KIND_RESET, KIND_RETRY, KIND_SERVER_ERROR, KIND_STALE, KIND_STATUS, KIND_TRUNCATED, KIND_VERDICT, KIND_WORD, RETRY_ALWAYS, RETRY_IDEMPOTENT,
     VERDICT_NONE, VERDICT_SUCCESS, Context, status_text,
 )
@@ -173,6 +174,7 @@ cdef class Exchange(ExchangeBase):
         self.ctx.suspend(&self.pause_timer)
         self.down = None
         self.up = None
+        self.tls = None
         self.listener = None
         self.route = None
         self.pool = None
@@ -237,6 +239,9 @@ cdef class Exchange(ExchangeBase):
         self.request_done = self.request.framing == FRAMING_NONE
         self.keep = (self.request.flags & HEAD_KEEP_ALIVE) != 0
         if self._local_endpoint():
+            return
+        if listener.redirect_https and self.tls is None:
+            self._redirect()
             return
         self._route()
         if self.route is None:
@@ -340,6 +345,18 @@ cdef class Exchange(ExchangeBase):
         self._answer(KIND_METHOD_NOT_ALLOWED, 405, "this page can only be read")
         return False
 
+    cdef void _redirect(self) noexcept:
+        """To the same place by https. 301 for what browsers navigate by, 308 for the rest: it forbids turning a POST into a GET."""
+        cdef bytes port = b"" if self.listener.redirect_https == 443 else b":%d" % self.listener.redirect_https
+        cdef bytes fields
+        cdef bint reading = self.request.method == METHOD_GET or self.request.method == METHOD_HEAD
+        if self.request.host.len == 0:
+            self._answer(KIND_BAD_REQUEST, 400, "no host: where to go by https cannot be told")
+            return
+        fields = (b"Location: https://" + <bytes>self.request.base[self.request.host.off:self.request.host.off + self.request.host.len] + port
+                  + <bytes>self.request.base[self.request.path.off:self.request.path.off + self.request.path.len] + b"\r\n")
+        self.say(KIND_OK, 301 if reading else 308, fields, "text/plain", "", 0)
+
     cdef void _local(self, int status, bytes body) noexcept:
         self.status = <uint16_t>status
         self.response_begun = self.response_sent = True
@@ -357,8 +374,12 @@ cdef class Exchange(ExchangeBase):
         if listener.match is None:
             return
         try:
-            found = listener.match((<bytes>self.request.base[self.request.host.off:self.request.host.off + self.request.host.len]).lower(),
-                                   <bytes>self.request.base[self.request.path.off:self.request.path.off + self.request.path.len])
+            host = (<bytes>self.request.base[self.request.host.off:self.request.host.off + self.request.host.len]).lower()
+            path = <bytes>self.request.base[self.request.path.off:self.request.path.off + self.request.path.len]
+            if listener.match_identity:
+                found = listener.match(host, path, None if self.tls is None else self.tls.identity)
+            else:
+                found = listener.match(host, path)
             self.route = <Route?>found if found is not None else None
         except BaseException as exception:
             self.ctx.error("the router", exception)
@@ -577,7 +598,11 @@ cdef class Exchange(ExchangeBase):
         forward.trusted = self.trusted
         forward.form = listener.forwarded
         forward.contradicted = self.contradicted
-        forward.tls = self.tls
+        if self.tls is not None:
+            forward.tls = True
+            if self.tls.identity_lines is not None:
+                forward.extra = self.tls.identity_lines
+                forward.extra_length = <uint32_t>len(self.tls.identity_lines)
         forward.framing = self.request_framing
         forward.keep_upgrade = self.upgrade_offered
         forward.keep_expect = (self.request.flags & HEAD_EXPECT_CONTINUE) != 0
@@ -727,6 +752,9 @@ cdef class Exchange(ExchangeBase):
         self.response_begun = True
         self.backend.counters.status[status // 100] += 1
         answer.date = ctx.date()
+        if self.tls is not None and self.listener.hsts is not None:
+            answer.hsts = self.listener.hsts
+            answer.hsts_length = <uint32_t>len(self.listener.hsts)
         if self.pool.sticky is not None and self.backend is not self.bound:
             cookie = self.backend.set_cookie
             if cookie is not None and len(cookie):
@@ -1164,8 +1192,12 @@ cdef class Exchange(ExchangeBase):
     cdef void _fail(self, int kind) noexcept:
         """No answer from a backend: one of our own."""
         cdef const char *reason = KIND_WORD[kind]
+        cdef char text[256]
         if (self.pool.fallback_answer is not None or self.route.fallback is not None) and degrade(self, kind):
             return
+        if (kind == KIND_TLS_VERIFY or kind == KIND_TLS_HANDSHAKE) and self.shown is not None and self.shown.tls_error is not None:
+            snprintf(text, sizeof(text), "%s: %s", KIND_WORD[kind], <const char *>self.shown.tls_error)
+            reason = text
         self._answer(kind, KIND_STATUS[kind], reason)
 
     cdef void reject(self, int kind, int status, const char *reason) noexcept:

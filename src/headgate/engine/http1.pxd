@@ -99,8 +99,10 @@ cdef struct Answer:             # how a response goes to the client
     const char *via
     const char *date            # RFC 9110 date text (29 bytes) used when the backend sent none
     const char *extra           # complete field lines (Set-Cookie of a sticky session); NULL = none
+    const char *hsts            # a complete Strict-Transport-Security line, unless the backend sent one; NULL = none
     uint16_t via_length
     uint32_t extra_length
+    uint32_t hsts_length
     uint8_t minor_version       # of the client
     uint8_t framing             # to the client
     uint8_t close               # write Connection: close (else keep-alive where an HTTP/1.0 client needs it)

@@ -30,6 +30,14 @@ cdef class Listener:
     cdef uint32_t refusals              # since then
     cdef uint8_t forwarded              # http1.ForwardedForm
     cdef bint allow_half_close
+    cdef public object tls              # ssl.SSLContext, for connections to come; None = plain HTTP
+    cdef public object identify         # asked after a handshake: (SSLObject) -> (identity, header lines for backends)
+    cdef public bint match_identity     # match(host, path, identity) instead of match(host, path)
+    cdef double handshake_s
+    cdef uint32_t max_handshakes        # in progress; 0 = no limit
+    cdef bytes hsts                     # the whole header line; None = none
+    cdef int redirect_https             # port that requests are sent away to; 0 = they are served
+    cdef TimerQueue *handshake
     cdef public bint closing            # every answer says Connection: close: the listener is going, or this process
     cdef uint32_t max_connections
     cdef uint32_t max_connections_per_client
@@ -133,6 +141,12 @@ cdef class Backend:
     cdef public double share
     cdef public int priority
     cdef public bytes set_cookie
+    cdef public object tls              # ssl.SSLContext; None = plain HTTP
+    cdef public object server_name      # whose certificate it must be, and SNI
+    cdef object session                 # ssl.SSLSession of the last handshake, and
+    cdef object session_of              # what it belongs to: (context, server_name)
+    cdef readonly bytes tls_error                # why the last handshake failed
+    cdef int64_t tls_said               # ns: when that was last told in the log
     cdef bytes url_bytes
     cdef bytes host
     cdef list _addresses                # packed sockaddr, owned

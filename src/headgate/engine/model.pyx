@@ -62,6 +62,13 @@ cdef class Listener:
         self.client_body_s = _seconds(config.timeouts.client_body)
         self.client_idle_s = _seconds(config.timeouts.client_idle)
         self.client_write_s = _seconds(config.timeouts.client_write)
+        tls = getattr(config, "tls", None)
+        self.handshake_s = 10.0 if tls is None else _seconds(tls.handshake_timeout)
+        self.max_handshakes = 0 if tls is None else tls.max_handshakes or 0
+        self.hsts = None
+        if tls is not None and tls.hsts is not None:
+            self.hsts = b"Strict-Transport-Security: " + tls.hsts.value.encode("latin-1") + b"\r\n"
+        self.redirect_https = getattr(config, "redirect_https", 0)
         if self.reactor is not None:
             self.bind_timers(self.reactor)
 
@@ -71,6 +78,7 @@ cdef class Listener:
         self.client_body = reactor.queue(self.client_body_s)
         self.client_idle = reactor.queue(self.client_idle_s)
         self.client_write = reactor.queue(self.client_write_s)
+        self.handshake = reactor.queue(self.handshake_s)
 
     def __repr__(self) -> str:
         return f"<Listener {self.bind}>"
@@ -225,6 +233,7 @@ cdef class Backend:
         self.name = config.name or config.url.text
         self.url = config.url.text
         self.url_bytes = self.url.encode()
+        self.server_name = ""
         # A unix socket has no authority of its own; "localhost" is what curl sends there.
         self.host = self.url.partition("://")[2].encode() or b"localhost"
         self.share = 1.0

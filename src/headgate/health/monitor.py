@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 
-from headgate.health.check import Check, Poller, Probe, Result
+from headgate.health.check import Check, Poller, Probe, Result, Secured
 from headgate.health.introduction import Introduction
 from headgate.resilience.health_state import FAST_INTERVAL_S, HealthState, State, Transition
 
@@ -41,7 +41,9 @@ class Plan:
     timeout_s: float
     fall: int
     rise: int
-    introduction: Introduction | None = None  # said before the probe
+    introduction: Introduction | None = None  # said before the probe, and before TLS
+    tls: Secured | None = None
+    """How TLS is spoken; None: plain."""
 
 
 class _Watched:
@@ -267,6 +269,7 @@ class Monitor:
             watched.plan.probe,
             lambda result: self._ended(watched, token, check, result),
             watched.plan.introduction,
+            watched.plan.tls,
         )
         watched.check = check
         watched.started = self._loop.time()

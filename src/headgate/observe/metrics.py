@@ -15,7 +15,7 @@ from headgate.engine import stats
 from headgate.engine.stats import Latency
 from headgate.errors import Kind, Retry
 from headgate.observe.processes import Process
-from headgate.observe.status import routable
+from headgate.observe.status import CertificateStatus, routable
 from headgate.observe.sums import BackendSums, PoolSums, Sums, WorkerSums
 
 PREFIX = "headgate_"
@@ -59,6 +59,7 @@ class Reading:
     sums: Sums
     processes: Sequence[Process]
     panic: Collection[str]
+    certificates: Sequence[CertificateStatus]
     heartbeats: Mapping[int, float]
     now_s: float
     pools: Mapping[str, tuple[int, int]]
@@ -90,6 +91,7 @@ def reading(
     version: str,
     processes: Sequence[Process] = (),
     panic: Collection[str] = (),
+    certificates: Sequence[CertificateStatus] = (),
     heartbeats: Mapping[int, float] | None = None,
     now_s: float = 0.0,
 ) -> Reading:
@@ -104,6 +106,7 @@ def reading(
         sums=sums,
         processes=processes,
         panic=panic,
+        certificates=certificates,
         heartbeats=heartbeats or {},
         now_s=now_s,
         pools={name: (count, up) for name, (count, up) in members.items()},
@@ -643,6 +646,13 @@ METRICS: tuple[Metric, ...] = (
         (),
         "When the configuration came into force, in seconds since 1970.",
         _one(lambda now: now.sums.supervisor["reloaded_ms"] / 1000),
+    ),
+    Metric(
+        "certificate_expiry_seconds",
+        "gauge",
+        ("where", "file"),
+        "Until the certificate in this file ends; below 0 once it has. The series stays when the certificate is renewed.",
+        lambda now: ((labels(where=one.where, file=one.file), one.expires_seconds) for one in now.certificates),
     ),
     Metric("upgrades", "counter", (), "Upgrades in place.", _one(lambda now: now.sums.supervisor["upgrades"])),
     Metric(

@@ -30,6 +30,7 @@ from headgate.explain.decide import explain
 from headgate.explain.question import BadQuestion
 from headgate.observe import status
 from headgate.observe.names import route_name
+from headgate.routing.identified import Guarded, IdentifiedRouter
 from headgate.routing.match import Entry, Router
 from headgate.runtime import messages
 from headgate.runtime.cores import worker_count
@@ -38,6 +39,10 @@ from headgate.runtime.parts import EngineParts, Parts
 from headgate.runtime.pool import Member, WorkerPool, set_addresses
 from headgate.runtime.snapshot import Snapshot
 from headgate.runtime.transport import Channel, TransportError
+from headgate.tls.built import Built
+from headgate.tls.files import TlsFiles
+from headgate.tls.identity import identify
+from headgate.tls.inventory import Used, used
 
 if TYPE_CHECKING:
     from headgate.engine import AccessLog, Backend, Engine, Listener, Pool, Route, Segment, StaticAnswer
@@ -63,6 +68,7 @@ class _Plan:
     static_answers: dict[str, StaticAnswer | None]
     access_log: AccessLog | None
     log_changed: bool
+    tls: Built
 
 
 class WorkerAgent:
@@ -97,6 +103,8 @@ class WorkerAgent:
         self._on_applied = on_applied
         self._sources = sources
         self._config: Config | None = None
+        self._tls = Built()
+        self._certificates: list[Used] = []
         self._listener_slots: dict[str, int] = {}
         self._pools: dict[str, WorkerPool] = {}
         self._by_slot: dict[int, Backend] = {}
@@ -228,7 +236,7 @@ class WorkerAgent:
     def _try(self, message: messages.Try) -> None:
         text = ""
         try:
-            plan = self._prepare(message.config)
+            plan = self._prepare(message.config, message.tls)
         except Exception as error:
             text = _why(error)
         else:
@@ -238,7 +246,7 @@ class WorkerAgent:
 
     def _apply(self, snapshot: Snapshot) -> None:
         try:
-            plan = self._prepare(snapshot.config)
+            plan = self._prepare(snapshot.config, snapshot.tls)
         except Exception as error:
             self._channel.send(messages.Rejected(snapshot.generation, _why(error)))
             return
@@ -248,7 +256,7 @@ class WorkerAgent:
         if self._on_applied is not None:
             self._on_applied()
 
-    def _prepare(self, config: Config) -> _Plan:
+    def _prepare(self, config: Config, tls: TlsFiles) -> _Plan:
         """Build what may fail. Changes nothing."""
         strategies = {}
         static_answers = {}
@@ -261,7 +269,8 @@ class WorkerAgent:
                 strategies[name] = self._make_strategies(self._pools.get(name), pool_config)
             except Exception as error:
                 raise ValueError(f"pools.{name}.strategy: {error}") from error
-        Router([_entry(route, None) for route in config.routes])  # raises when there is a mistake in them
+        IdentifiedRouter([_guarded(route, None) for route in config.routes])  # raises when there is a mistake in them
+        built = Built(config, tls, self._tls)
         old = self._config.access_log if self._config is not None else AccessLogConfig(format="off")
         changed = old != config.access_log
         try:
@@ -269,7 +278,7 @@ class WorkerAgent:
         except OSError as error:
             path = config.access_log.path
             raise ValueError(f"access_log.path: cannot open {path}: {error.strerror or error}") from error
-        return _Plan(strategies, static_answers, access_log, changed)
+        return _Plan(strategies, static_answers, access_log, changed, built)
 
     def _make_strategies(self, pool: WorkerPool | None, config: PoolConfig) -> dict[int, Strategy]:
         """The strategies that `pool` has not yet, one for each priority."""
@@ -285,6 +294,8 @@ class WorkerAgent:
 
     def _commit(self, snapshot: Snapshot, plan: _Plan) -> None:
         config = snapshot.config
+        self._tls = plan.tls
+        self._certificates = used(config, snapshot.tls)
         removed = [pool for name, pool in self._pools.items() if name not in config.pools]
         pools = {}
         for name, pool_config in config.pools.items():
@@ -297,7 +308,8 @@ class WorkerAgent:
                 for slot in (snapshot.backend_slots[name, backend.name],)
             ]
             secret = snapshot.sticky_secrets.get(name, b"")
-            self._leaving += pool.apply(pool_config, members, plan.strategies[name], secret)
+            context = plan.tls.of_pool(pool_config)
+            self._leaving += pool.apply(pool_config, members, plan.strategies[name], secret, context)
             pool.pool.fallback_answer = plan.static_answers[name]
             pool.pool.share_reserve(worker_count(config))
             pools[name] = pool
@@ -348,6 +360,7 @@ class WorkerAgent:
         listener.status = self._status
         listener.ready = partial(self._ready, bind)
         listener.closing = self._leaving_soon
+        self._secure(listener, config)
         self._connect(bind, listener)
         self._listeners[bind] = listener
         self._engine.add_listener(listener)
@@ -361,10 +374,19 @@ class WorkerAgent:
                 del self._listeners[bind]
                 # What it accepted lives on, and its next requests want routes that lead somewhere.
                 self._closed_listeners.append((bind, listener))
-            elif listener.config != wanted[bind]:
-                listener.configure(wanted[bind])
+            else:
+                if listener.config != wanted[bind]:
+                    listener.configure(wanted[bind])
+                self._secure(listener, wanted[bind])
         for bind, listener in (*self._listeners.items(), *self._closed_listeners):
             self._connect(bind, listener)
+
+    def _secure(self, listener: Listener, config: ListenerConfig) -> None:
+        """The certificates for new connections; those that are open keep what they have."""
+        context = self._tls.of_listener(config)
+        if context is not listener.tls:
+            listener.tls = context
+        listener.identify = identify if config.tls is not None and config.tls.client_ca else None
 
     def _set_routes(self, config: Config, slots: Mapping[str, int]) -> None:
         """The engine's route for each configured one, with one more for each pool that stands in for another;
@@ -387,9 +409,20 @@ class WorkerAgent:
         """Let a listener's requests find their routes."""
         routes = self._routes_of(bind)
         first, route = routes[0] if routes else (None, None)
-        catches_all = len(routes) == 1 and first is not None and not first.host and first.path_prefix == "/"
+        catches_all = (
+            len(routes) == 1
+            and first is not None
+            and not first.host
+            and first.path_prefix == "/"
+            and first.client_cert is None
+        )
         listener.only_route = route if catches_all else None
-        listener.match = Router([_entry(config, route) for config, route in routes], bind).match
+        # Without routes that ask for a certificate nobody has to ask who the client is.
+        listener.match_identity = any(config.client_cert is not None for config, _ in routes)
+        if listener.match_identity:
+            listener.match = IdentifiedRouter([_guarded(config, route) for config, route in routes], bind).match
+        else:
+            listener.match = Router([_entry(config, route) for config, route in routes], bind).match
 
     def _routes_of(self, bind: str) -> list[tuple[RouteConfig, Route]]:
         return [(config, route) for config, (route, _) in self._routes.items() if config.listener in (None, bind)]
@@ -404,7 +437,14 @@ class WorkerAgent:
         ]
         slots = {pool.name: pool.slot for pool in self._pools.values()}
         panic = {pool.name for pool in self._pools.values() if pool.panic}
-        page = status.render(self._segment, rows, version=__version__, pool_slots=slots, in_panic=panic)
+        page = status.render(
+            self._segment,
+            rows,
+            version=__version__,
+            pool_slots=slots,
+            in_panic=panic,
+            certificates=self._certificates,
+        )
         # The supervisor writes a state, and a moment later the generation that makes workers look. Who was told "down"
         # here must not have the next request go there.
         self._refresh()
@@ -438,6 +478,11 @@ class WorkerAgent:
 
 def _why(error: Exception) -> str:
     return str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+
+
+def _guarded(config: RouteConfig, target: T) -> Guarded[T]:
+    allows = None if config.client_cert is None else config.client_cert.matches
+    return Guarded(_entry(config, target), allows)
 
 
 def _entry(config: RouteConfig, target: T) -> Entry[T]:

@@ -51,7 +51,6 @@ from headgate.runtime.secrets import machine_secret, pool_secret, state_director
 from headgate.runtime.snapshot import Snapshot
 from headgate.runtime.states import BackendRecord
 from headgate.runtime.transport import DirectChannel, MessageChannel
-from headgate.tls.built import Built
 from headgate.tls.files import TlsFiles
 from headgate.tls.inventory import Used
 
@@ -446,8 +445,9 @@ class Controller:
             self.on_changes(changes)
 
     def _apply(self, config: Config, tls: TlsFiles) -> None:
-        self._fleet.apply(config, self._generation + 1, Built(config, tls, self._certificates.built, listeners=False))
-        self._certificates.use(config, tls)
+        built = self._certificates.build(config, tls)
+        self._fleet.apply(config, self._generation + 1, built)
+        self._certificates.use(config, tls, built)
         self._config = config
         self.publish()
 

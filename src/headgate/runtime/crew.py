@@ -28,6 +28,8 @@ GRACE_S = 2.0
 NEVER_S = 10 * 365 * 86400.0
 # How often workers are looked after.
 TICK_S = 0.5
+# How often an engine writes that it lives: one that does looks up to so much older.
+BEAT_S = 1.0
 # A worker that crashes this often before it ever came up is not going to.
 _START_TRIES = 3
 # The supervisor's own timer came so late: whatever held it up (a suspended machine) may have held up the workers, too.
@@ -230,7 +232,7 @@ class Crew:
             if worker.link.generation == 0:
                 if now - worker.started > START_TIMEOUT_S:
                     self._kill_hung(worker, f"did not come up within {START_TIMEOUT_S:g} s")
-            elif watchdog_s and now - self._segment.heartbeat_s(worker.number) > watchdog_s:
+            elif watchdog_s and now - self._segment.heartbeat_s(worker.number) > watchdog_s + BEAT_S:
                 self._kill_hung(worker, f"no sign of life for {watchdog_s:g} s")
 
     def _kill_hung(self, worker: Worker, why: str) -> None:

@@ -28,6 +28,7 @@ from headgate.runtime.ramps import Ramps
 from headgate.runtime.slots import SlotTable
 from headgate.runtime.states import BackendRecord, States
 from headgate.runtime.traffic import TrafficSlots
+from headgate.tls.built import Built
 
 Key = tuple[str, str]  # pool name, backend name
 
@@ -63,6 +64,7 @@ class Fleet:
         self._moved = moved
         self._loop = loop
         self._config = Config()
+        self._built = Built()
         self._starting = True  # a thousand backends that come up at the start are no news
         self.states = States(segment, loop.call_soon, wall)
         self.records: dict[Key, BackendRecord] = {}
@@ -163,8 +165,9 @@ class Fleet:
 
     # Which backends there are
 
-    def apply(self, config: Config, generation: int) -> None:
-        """Become this configuration. `generation` is the snapshot that will tell the workers.
+    def apply(self, config: Config, generation: int, built: Built) -> None:
+        """Become this configuration. `generation` is the snapshot that will tell the workers; `built` has the contexts
+        that https backends are checked with.
 
         Raises ValueError, with nothing changed, when there is no room for it in the segment.
         """
@@ -178,6 +181,7 @@ class Fleet:
         if len(self._pool_slots) + self._pool_slots.resting + len(new_pools) > self._pool_slots.capacity:
             raise ValueError(f"there is no room for so many pools: the segment holds {self._pool_slots.capacity}")
         old, self._config = self._config, config
+        old_built, self._built = self._built, built
         for key in gone:
             self._remove(key, generation)
         for name in old.pools.keys() - config.pools.keys():
@@ -197,7 +201,9 @@ class Fleet:
             else:
                 before = old.pools[key[0]]
                 record.config = backend
-                if (before.health, before.proxy_protocol) != (pool.health, pool.proxy_protocol):
+                if (before.health, before.proxy_protocol) != (pool.health, pool.proxy_protocol) or (
+                    backend.url.tls and (before.tls != pool.tls or old_built.of_pool(before) is not built.of_pool(pool))
+                ):
                     self._check(record, pool.health)
                 self._write(record)
         self._forget_what_was(generation)
@@ -338,7 +344,9 @@ class Fleet:
     # What is seen of them
 
     def _check(self, record: BackendRecord, health: Health) -> None:
-        plan = plan_for(health, record.config, proxy_protocol=self._config.pools[record.pool].proxy_protocol)
+        pool = self._config.pools[record.pool]
+        context = self._built.of_pool(pool)
+        plan = plan_for(health, record.config, pool.tls, context, proxy_protocol=pool.proxy_protocol)
         if plan is not None:
             self._monitor.watch(record.slot, plan, check_addresses(record.addresses, health.port))
             if not record.addresses:

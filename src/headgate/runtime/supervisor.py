@@ -62,6 +62,8 @@ _MORE_WORKERS = 12
 _MOST_WORKERS = 1024
 # Is the file another one? Looked at so often with `--watch`.
 _WATCH_S = 1.0
+# Lines of the log in one turn of the loop.
+_SLICE = 100
 # The segment's eventfds in what is handed over, by number.
 _WAKE = "wake"
 
@@ -159,8 +161,10 @@ class Supervisor:
         for problem in result.problems:
             log.error("reload: %s", problem)
         if result.ok:
-            for change in result.plan:
+            for number, change in enumerate(result.plan, 1):
                 log.info("reload: %s", change)
+                if number % _SLICE == 0:
+                    await asyncio.sleep(0)  # thousands of lines: others have their turns in between
             log.info("reload: new configuration in force%s", "" if result.plan else ", nothing differs")
             differs = sum(change.kind in ("added", "removed", "changed") for change in result.plan)
             self._loaded()
@@ -536,7 +540,7 @@ class Supervisor:
             changes=self._controller.changes,
             knowledge=self._controller.knowledge(),
             listeners=[
-                HandedListener(text, bound.bind, bound.sock.fileno(), bound.file)
+                HandedListener(text, bound.bind, bound.sock.fileno(), bound.file, bound.shared)
                 for text, bound in self._listening.bound.items()
             ],
             workers=[*workers, *(old.handed for old in self._old)],
@@ -566,6 +570,7 @@ class Supervisor:
             self._crew.tell(Leave())
             await self._notice_period(began + idle_s)
             idle_s = 0.0
+        await self._listening.let_in_no_more()
         self._listening.close()  # our copies; each worker closes its own first of all
         left = max(0.0, began + settings.drain - self._loop.time())
         self._crew.drain(left, idle_s)

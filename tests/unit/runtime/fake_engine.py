@@ -44,6 +44,8 @@ class Backend:
         self.succeeded = 0
         self.set_cookie = b""
         self.addresses: list[bytes] = []
+        self.tls: Any = None
+        self.server_name = ""
         self.idle = 0
 
     @property
@@ -161,7 +163,10 @@ class Listener:
         self.fd = fd
         self.config = config
         self.slot = 0
-        self.match: Callable[[bytes, bytes], Route | None] | None = None
+        self.match: Callable[..., Route | None] | None = None
+        self.tls: Any = None
+        self.identify: Any = None
+        self.match_identity = False
         self.only_route: Route | None = None
         self.status: Callable[[], bytes] | None = None
         self.ready: Callable[[], bool] | None = None
