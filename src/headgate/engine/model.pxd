@@ -19,6 +19,7 @@ cdef class Listener:
     cdef public object ready
     cdef readonly object config
     cdef readonly str bind
+    cdef bytes bind_bytes
     cdef bytes status_path
     cdef bytes ready_path
     cdef bytes via

@@ -38,6 +38,7 @@ cdef class Listener:
         self.fd = fd
         self.slot = slot
         self.bind = config.bind.text
+        self.bind_bytes = self.bind.encode()
         self.configure(config)
 
     def configure(self, object config) -> None:

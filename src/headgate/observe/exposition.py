@@ -25,7 +25,8 @@ def wants_open_metrics(accept: str) -> bool:
     asked, plain = 0.0, 0.0
     for part in accept.split(","):
         media, *parameters = (piece.strip() for piece in part.split(";"))
-        given = {key.strip().lower(): value.strip().strip('"') for key, _, value in (p.partition("=") for p in parameters)}
+        pairs = (parameter.partition("=") for parameter in parameters)
+        given = {key.strip().lower(): value.strip().strip('"') for key, _, value in pairs}
         try:
             quality = float(given.get("q", "1"))
         except ValueError:

@@ -152,9 +152,7 @@ def _of_workers(value: Callable[[WorkerSums], Value]) -> Callable[[Reading], Row
 
 
 def _of_processes(value: Callable[[Process], int | float | None]) -> Callable[[Reading], Rows]:
-    return lambda now: (
-        (labels(process=one.name), known) for one in now.processes if (known := value(one)) is not None
-    )
+    return lambda now: ((labels(process=one.name), known) for one in now.processes if (known := value(one)) is not None)
 
 
 def _by_class(statuses: Sequence[int], **where: str) -> Rows:
@@ -215,7 +213,9 @@ def _lag(worker: WorkerSums) -> Histogram:
     totals = worker.totals
     slow = histogram(worker.slow, LAG_BOUNDS_NS)
     short = max(0, totals["batches"] - slow.count)
-    return Histogram(slow.bounds_ns, [short + below for below in slow.below], short + slow.count, totals["busy_ns"] / 1e9)
+    return Histogram(
+        slow.bounds_ns, [short + below for below in slow.below], short + slow.count, totals["busy_ns"] / 1e9
+    )
 
 
 def _breaker(backend: BackendSums) -> int:
@@ -232,7 +232,11 @@ METRICS: tuple[Metric, ...] = (
     Metric("build", "info", ("version",), "The version that runs.", lambda now: ((labels(version=now.version), 1),)),
     # clients
     Metric(
-        "client_connections", "gauge", (), "Open connections of clients.", _one(lambda now: now.sums.totals["connections"])
+        "client_connections",
+        "gauge",
+        (),
+        "Open connections of clients.",
+        _one(lambda now: now.sums.totals["connections"]),
     ),
     Metric(
         "client_connections_accepted",
@@ -262,9 +266,13 @@ METRICS: tuple[Metric, ...] = (
         "Body bytes to clients, of requests that have ended.",
         _one(lambda now: now.sums.totals["bytes_sent"]),
     ),
-    Metric("tunnels", "gauge", (), "Requests that have switched protocols.", _one(lambda now: now.sums.totals["tunnels"])),
+    Metric(
+        "tunnels", "gauge", (), "Requests that have switched protocols.", _one(lambda now: now.sums.totals["tunnels"])
+    ),
     # requests
-    Metric("requests_begun", "counter", (), "Requests whose head was read.", _one(lambda now: now.sums.totals["requests"])),
+    Metric(
+        "requests_begun", "counter", (), "Requests whose head was read.", _one(lambda now: now.sums.totals["requests"])
+    ),
     Metric("requests_in_flight", "gauge", (), "Requests under way.", _one(lambda now: now.sums.totals["in_flight"])),
     Metric(
         "requests_lost",
@@ -277,8 +285,8 @@ METRICS: tuple[Metric, ...] = (
         "requests",
         "counter",
         ("outcome", "source"),
-        "Requests that have ended, by how (docs/errors.md) and by who caused it: client, upstream, internal, none. Those "
-        "that the balancer refused have the source client or internal.",
+        "Requests that have ended, by how (docs/errors.md) and by who caused it: client, upstream, internal, none. "
+        "Those that the balancer refused have the source client or internal.",
         _outcomes,
     ),
     Metric(
@@ -560,9 +568,7 @@ METRICS: tuple[Metric, ...] = (
     ),
     # the balancer itself
     Metric("workers", "gauge", (), "Workers that are attached.", _one(lambda now: len(now.sums.workers))),
-    Metric(
-        "worker_starts", "counter", (), "Workers started.", _one(lambda now: now.sums.supervisor["worker_starts"])
-    ),
+    Metric("worker_starts", "counter", (), "Workers started.", _one(lambda now: now.sums.supervisor["worker_starts"])),
     Metric(
         "worker_deaths",
         "counter",
@@ -651,7 +657,7 @@ METRICS: tuple[Metric, ...] = (
         "certificate_expiry_seconds",
         "gauge",
         ("where", "file"),
-        "Until the certificate in this file ends; below 0 once it has. The series stays when the certificate is renewed.",
+        "Until the certificate in this file ends; below 0 once it has. A renewed one goes on in the same series.",
         lambda now: ((labels(where=one.where, file=one.file), one.expires_seconds) for one in now.certificates),
     ),
     Metric("upgrades", "counter", (), "Upgrades in place.", _one(lambda now: now.sums.supervisor["upgrades"])),
@@ -670,9 +676,7 @@ METRICS: tuple[Metric, ...] = (
         _of_processes(lambda one: one.resident_bytes),
     ),
     Metric("process_open_fds", "gauge", ("process",), "Open descriptors.", _of_processes(lambda one: one.open_fds)),
-    Metric(
-        "process_max_fds", "gauge", ("process",), "How many may be open.", _of_processes(lambda one: one.max_fds)
-    ),
+    Metric("process_max_fds", "gauge", ("process",), "How many may be open.", _of_processes(lambda one: one.max_fds)),
     Metric(
         "process_start_time_seconds",
         "gauge",
