@@ -32,6 +32,8 @@ class Call:
     query: Any
     body: Any
     feed: Feed
+    accept: str = ""
+    """The request's Accept fields."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +130,8 @@ class Table:
         endpoint = found.endpoint
         query = _query(endpoint, request.query)
         body = _body(endpoint, request)
-        result = await endpoint.handler(Call(host, found.params, query, body, feed))
+        accept = b",".join(request.head.values(b"accept")).decode("latin-1")
+        result = await endpoint.handler(Call(host, found.params, query, body, feed, accept))
         if isinstance(result, Stream):
             return Streaming(result.pieces, endpoint.answer)
         if isinstance(result, Raw):
