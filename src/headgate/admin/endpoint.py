@@ -32,6 +32,8 @@ class Call:
     query: Any
     body: Any
     feed: Feed
+    known: bool
+    """Its sender needs no token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +130,7 @@ class Table:
         endpoint = found.endpoint
         query = _query(endpoint, request.query)
         body = _body(endpoint, request)
-        result = await endpoint.handler(Call(host, found.params, query, body, feed))
+        result = await endpoint.handler(Call(host, found.params, query, body, feed, request.known))
         if isinstance(result, Stream):
             return Streaming(result.pieces, endpoint.answer)
         if isinstance(result, Raw):

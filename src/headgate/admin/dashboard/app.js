@@ -5,7 +5,7 @@ import { Chart } from "./chart.js";
 import { age, byId, bytes, count, dayOf, describe, duration, durationText, el, icon, rate, setAttribute, setText, timeOf } from "./dom.js";
 import { explain } from "./explain.js";
 import { Manage } from "./manage.js";
-import { Model, WORDS, toneOf } from "./model.js";
+import { Model, WORDS, thinned, toneOf } from "./model.js";
 import { Pools } from "./pools.js";
 import { Stream } from "./stream.js";
 import { Timeline } from "./timeline.js";
@@ -52,7 +52,7 @@ function refused({ status, word, reason }) {
   byId("forget").hidden = true;
   if (manage.dialog.open) manage.dialog.close();
   byId("gate").hidden = false;
-  byId("gate-form").hidden = !wanted && word !== "forbidden";
+  byId("gate-form").hidden = !wanted;
   setText(byId("gate-title"), wanted ? "This balancer wants its token" : "This balancer does not answer here");
   const error = byId("gate-error");
   if (wanted) {
@@ -66,6 +66,20 @@ function refused({ status, word, reason }) {
     setText(error, reason);
     byId("gate").append(error);
   }
+}
+
+/** With the token there is, or without one where none is needed: over a unix socket the kernel says who asks. */
+async function enter() {
+  if (!token.get()) {
+    const answer = await fetch("/dashboard/access", { cache: "no-store" }).then((response) => response.json()).catch(() => null);
+    if (answer?.token) {
+      link = { word: "refused" };
+      refused({ status: 401, word: "token_missing" });
+      showLink();
+      return;
+    }
+  }
+  stream.start();
 }
 
 byId("gate-form").addEventListener("submit", (event) => {
@@ -153,9 +167,8 @@ function verdict() {
   if (bad.length > NAMED) found.push(["bad", `and ${count(bad.length - NAMED)} more`]);
 
   const all = model.backends.size;
-  const out_ = all - model.healthy;
   const sentence = !all ? "There are no backends." : out ? `${count(out)} of ${count(all)} backends ${out === 1 ? "does" : "do"} not serve as usual.` : found.length ? `All ${count(all)} backends serve, but:` : all === 1 ? "The one backend serves." : `All ${count(all)} backends serve.`;
-  const tone = found.some(([one]) => one === "bad") ? "bad" : found.length || out || out_ ? "warn" : "ok";
+  const tone = found.some(([one]) => one === "bad") ? "bad" : found.length || out ? "warn" : "ok";
   const box = byId("verdict");
   if (box.dataset.tone !== tone) {
     box.dataset.tone = tone;
@@ -197,14 +210,15 @@ function tiles() {
   });
   setText(byId("t-flight"), count(last ? last[6] : model.totals.inFlight));
   setText(byId("t-clients"), count(last ? last[7] : model.totals.connections));
-  setText(byId("t-up"), count(model.healthy));
+  setText(byId("t-up"), count(model.up));
   setText(byId("t-all"), `of ${count(model.backends.size)} up`);
 }
 
 function past() {
-  const rows = model[range];
+  const step = range === "seconds" ? 5 : 300;
+  const rows = thinned(model[range], step);
   const until = Math.floor(model.now / 1000);
-  for (const chart of Object.values(charts)) chart.draw(rows, until, range === "seconds" ? 1 : 60);
+  for (const chart of Object.values(charts)) chart.draw(rows, until, range === "seconds" ? 900 : 86400, step);
 }
 
 for (const input of document.querySelectorAll("input[name=range]")) {
@@ -250,4 +264,4 @@ function process() {
 
 document.addEventListener("visibilitychange", () => !document.hidden && plan());
 explain();
-stream.start();
+enter();
