@@ -28,6 +28,9 @@ STREAMS = 32
 REQUEST_S = 10.0
 # For the peer to take the answer; of one without an end, the next piece.
 WRITE_S = 10.0
+# A change waits for the workers for 2 s at most (`changes.APPLY_S`).
+REST_S = 3.0
+_SETTLE_S = 0.01
 # Pieces are written in parts of so many bytes: a slow reader that does read is none that stands still.
 _PART = 64 * 1024
 # Behind a request that was refused half-read: as much of the rest is thrown away, so that the peer sees the answer
@@ -66,6 +69,20 @@ class Server:
         """Listen on a bound socket, which this takes over."""
         self._server = await asyncio.start_server(self._connected, sock=sock, backlog=_BACKLOG, limit=64 * 1024)
 
+    async def rest(self) -> None:
+        """Accept nobody more and finish what is under way; what takes longer than `REST_S` is ended.
+
+        Where somebody else holds the socket, too, who comes meanwhile waits in its queue until `start` is called again,
+        here or in the process after this one.
+        """
+        if self._server is not None:
+            self._server.close()
+            self.end_streams()
+            # The loop accepts first, and some turns later there is a task that can be waited for.
+            await asyncio.sleep(_SETTLE_S)
+            if self._tasks:
+                await asyncio.wait(self._tasks, timeout=REST_S)
+        await self.close()
     def end_streams(self) -> None:
         """End answers without an end: whoever may still ask will ask again."""
         for task in self._streams:

@@ -24,12 +24,20 @@ class Service:
         self._bound = bound
         self._config = config
         self.feed = feed or Feed(host, loop)
+        self._feeding = False
         self._server = Server(loop, Access(config), TABLE.plan, self._answer)
 
     async def start(self) -> None:
-        """Serve."""
-        self.feed.start()
-        await self._server.start(self._bound.sock)
+        """Serve, for the first time or after `rest`."""
+        if not self._feeding:  # it goes on while the server rests
+            self._feeding = True
+            self.feed.start()
+        # A copy, for the server closes what it listens on: while it rests, clients go on queueing at ours.
+        await self._server.start(self._bound.sock.dup())
+
+    async def rest(self) -> None:
+        """Answer what was asked, and nothing more for now; who asks meanwhile waits. (For an upgrade.)"""
+        await self._server.rest()
 
     @property
     def address(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from headgate.admin import changes, metrics, page, reads
+from headgate.admin import changes, explaining, metrics, page, reads
 from headgate.admin import documents as doc
 from headgate.admin.endpoint import Call, Endpoint, Table
 from headgate.admin.openapi import document
@@ -75,6 +75,14 @@ TABLE = Table(
         _get("/events", "What happened lately.", reads.events, doc.Events, query=doc.EventsQuery),
         _get("/connections", "Who is connected, in numbers.", reads.connections, doc.Connections),
         _get("/log-level", "How much the balancer says of itself.", reads.log_level, doc.LogLevel),
+        _post(
+            "/explain",
+            "Where a request would go now, and why. Nothing is sent, and nothing changes.",
+            explaining.explain,
+            doc.Explanation,
+            body=doc.ExplainRequest,
+            refuses={503: "No worker answers."},
+        ),
         Endpoint(
             method="PUT",
             path="/log-level",

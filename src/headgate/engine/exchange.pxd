@@ -8,6 +8,8 @@ from headgate.engine.http1 cimport Answer
 from headgate.engine.model cimport Backend, Listener, Pool, Route
 from headgate.engine.reactor cimport Timer
 from headgate.engine.stream cimport ExchangeBase, Stream
+from headgate.engine.tls cimport Tls
+from headgate.engine.upstream cimport BackendConnection
 from headgate.engine.waiting cimport WaitingRoom, WaitNode
 
 cdef class Exchange(ExchangeBase):
@@ -44,7 +46,8 @@ cdef class Exchange(ExchangeBase):
     cdef const char *id_text
     cdef uint16_t id_length
     cdef bint trusted
-    cdef bint tls
+    cdef bint contradicted          # the trusted peer's Forwarded names another client than its X-Forwarded-For
+    cdef Tls tls                    # the client's; None = plain
     # progress
     cdef int64_t started            # monotonic ns: the request's head was complete
     cdef uint64_t started_wall
@@ -87,11 +90,13 @@ cdef class Exchange(ExchangeBase):
     cdef void release(self) noexcept
     cdef bint _local_endpoint(self) noexcept
     cdef void _identify(self) noexcept
+    cdef void _resolve(self) noexcept
     cdef void _route(self) noexcept
     cdef Backend _pick(self)
     cdef Backend _checked(self, object picked, object tried)
     cdef Backend _fall_back(self, object tried)
     cdef void _attempt(self) noexcept
+    cdef bint _introduce(self, BackendConnection up) noexcept
     cdef int _begin_attempt(self, Backend backend, bint fresh) noexcept
     cdef void _attempt_over(self, int kind) noexcept
     cdef double asks_for_pause(self, Head *head) noexcept
@@ -110,6 +115,7 @@ cdef class Exchange(ExchangeBase):
     cdef bint _only_read(self) noexcept
     cdef void _report(self, object what) noexcept
     cdef void _too_large(self) noexcept
+    cdef void _redirect(self) noexcept
     cdef void _uncork(self) noexcept
     cdef int64_t _relayed(self, int64_t taken, size_t size, bint last) noexcept
     cdef void _retry_later(self) noexcept

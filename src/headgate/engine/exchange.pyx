@@ -19,6 +19,7 @@ from headgate.engine.context cimport (
     KIND_BAD_HEAD, KIND_BAD_STATUS, KIND_BODY_TIMEOUT, KIND_BODY_TOO_LARGE, KIND_CLIENT_GONE, KIND_CONNECT_FAILED, KIND_FIRST_BYTE_TIMEOUT, KIND_HEDGE_LOST,
     KIND_INTERNAL, KIND_LOCAL_RESOURCE, KIND_METHOD_NOT_ALLOWED, KIND_NO_BACKEND, KIND_NO_ROUTE, KIND_OK, KIND_OVERLOADED, KIND_QUEUE_TIMEOUT,
     KIND_REQUEST_TIMEOUT,
+    KIND_BAD_REQUEST, KIND_TLS_HANDSHAKE, KIND_TLS_VERIFY,
     KIND_RESET, KIND_RETRY, KIND_SERVER_ERROR, KIND_STALE, KIND_STATUS, KIND_TRUNCATED, KIND_VERDICT, KIND_WORD, RETRY_ALWAYS, RETRY_IDEMPOTENT,
     VERDICT_NONE, VERDICT_SUCCESS, Context, status_text,
 )
@@ -26,17 +27,20 @@ from headgate.engine.budget cimport budget_deposit, budget_refund
 from headgate.engine.fallback cimport degrade
 from headgate.engine.hashing cimport hex_id
 from headgate.engine.head cimport (
-    FIELD_MAX_FORWARDS, FIELD_RETRY_AFTER, FIELD_UPGRADE, FIELD_X_REQUEST_ID, FRAMING_CHUNKED, FRAMING_CLOSE,
+    FIELD_FORWARDED, FIELD_MAX_FORWARDS, FIELD_RETRY_AFTER, FIELD_UPGRADE, FIELD_X_REQUEST_ID, FRAMING_CHUNKED, FRAMING_CLOSE,
     FRAMING_LENGTH, FRAMING_NONE, FRAMING_TUNNEL, HEAD_EXPECT_CONTINUE, HEAD_H2C, HEAD_IDEMPOTENT, HEAD_KEEP_ALIVE, HEAD_UPGRADE,
     HEAD_WEBSOCKET, METHOD_GET, METHOD_HEAD, METHOD_OPTIONS, METHOD_TRACE, Field, Head, Span,
 )
 from headgate.engine.hedge cimport hedge_arm, hedge_back, hedge_cancel, hedge_due
-from headgate.engine.http1 cimport Answer, Forward, find_field, head_init, head_reset
+from headgate.engine.forwarded cimport resolve_forwarded
+from headgate.engine.http1 cimport FORM_BOTH, FORM_RFC7239, Answer, Forward, find_field, head_init, head_reset
 from headgate.engine.model cimport Backend, Listener, Outcome, Pool, Route
+from headgate.engine.proxied cimport prelude_for
 from headgate.engine.request cimport Request, cookie_value, lend, take_back
 from headgate.engine.retry cimport NOTE_REPLAY_CAP, retry_allowed, write_notes
 from headgate.engine.retry_after cimport retry_after_s
-from headgate.engine.stats cimport histogram_add
+from headgate.engine.histogram cimport coarse_add, coarse_add_at, histogram_add, histogram_add_at, histogram_index
+from headgate.engine.stats cimport NOT_RETRIED_DEADLINE, NOT_RETRIED_METHOD, NOT_RETRIED_NOBODY, NOT_RETRIED_REPLAY_CAP, NOT_RETRIED_RETRIES
 from headgate.engine.stream cimport SEND_BROKEN, ExchangeBase, Stream
 from headgate.engine.upstream cimport BackendConnection, take_idle
 from headgate.engine.waiting cimport NO_PLACE, POOL_FULL, WaitingRoom, open_room
@@ -161,7 +165,7 @@ cdef class Exchange(ExchangeBase):
         self.active = self.request_done = self.response_begun = self.interim_sent = self.response_sent = self.response_done = False
         self.ended = self.keep = self.tunnel = self.tunnel_up_ended = self.tunnel_down_ended = False
         self.stale_replayed = self.paid = self.hedged = self.excused = self.connected = self.upgrade_offered = False
-        self.trusted = False
+        self.trusted = self.contradicted = False
 
     cdef void release(self) noexcept:
         """Back to the spare ones; nothing refers to this exchange any more."""
@@ -170,6 +174,7 @@ cdef class Exchange(ExchangeBase):
         self.ctx.suspend(&self.pause_timer)
         self.down = None
         self.up = None
+        self.tls = None
         self.listener = None
         self.route = None
         self.pool = None
@@ -200,7 +205,7 @@ cdef class Exchange(ExchangeBase):
         self.client = self.peer
         if self.listener.has_trusted and self.listener.trusted.contains(&self.peer):
             self.trusted = True
-            resolve_client(&self.client, &self.request, &self.peer, self.listener.trusted)
+            self._resolve()
             if self.client.known:
                 self.client_length = <uint16_t>address_format(&self.client, self.client_buffer)
                 self.client_text = self.client_buffer
@@ -213,6 +218,18 @@ cdef class Exchange(ExchangeBase):
         self.id_text = self.id_buffer
         self.id_length = 32
 
+    cdef void _resolve(self) noexcept:
+        """Who the client is, by the one field that the listener believes of a trusted peer."""
+        cdef Listener listener = self.listener
+        cdef Address other
+        if listener.forwarded == FORM_RFC7239:
+            resolve_forwarded(&self.client, &self.request, &self.peer, listener.trusted)
+            return
+        resolve_client(&self.client, &self.request, &self.peer, listener.trusted)
+        if listener.forwarded == FORM_BOTH and find_field(&self.request, FIELD_FORWARDED) != NULL:
+            resolve_forwarded(&other, &self.request, &self.peer, listener.trusted)
+            self.contradicted = other.known != self.client.known or (other.known and memcmp(other.bytes, self.client.bytes, 16) != 0)
+
     cdef void request_head(self) noexcept:
         """The request's head is complete (its body may still be to come)."""
         cdef Listener listener = self.listener
@@ -222,6 +239,9 @@ cdef class Exchange(ExchangeBase):
         self.request_done = self.request.framing == FRAMING_NONE
         self.keep = (self.request.flags & HEAD_KEEP_ALIVE) != 0
         if self._local_endpoint():
+            return
+        if listener.redirect_https and self.tls is None:
+            self._redirect()
             return
         self._route()
         if self.route is None:
@@ -257,7 +277,7 @@ cdef class Exchange(ExchangeBase):
         if route.version != pool.version:
             if not pool.bound:
                 pool.bind_engine(self.ctx, self.ctx.segment, self.ctx.worker)
-            route.bind_engine(self.ctx)
+            route.bind_engine(self.ctx, self.ctx.segment, self.ctx.worker)
             open_room(pool, self.ctx)
         budget_deposit(&pool.budget, self.ctx.now)
         if pool.sticky is not None and cookie_value(&self.request, pool.sticky_name, len(pool.sticky_name), &value, &value_size):
@@ -325,6 +345,18 @@ cdef class Exchange(ExchangeBase):
         self._answer(KIND_METHOD_NOT_ALLOWED, 405, "this page can only be read")
         return False
 
+    cdef void _redirect(self) noexcept:
+        """To the same place by https. 301 for what browsers navigate by, 308 for the rest: it forbids turning a POST into a GET."""
+        cdef bytes port = b"" if self.listener.redirect_https == 443 else b":%d" % self.listener.redirect_https
+        cdef bytes fields
+        cdef bint reading = self.request.method == METHOD_GET or self.request.method == METHOD_HEAD
+        if self.request.host.len == 0:
+            self._answer(KIND_BAD_REQUEST, 400, "no host: where to go by https cannot be told")
+            return
+        fields = (b"Location: https://" + <bytes>self.request.base[self.request.host.off:self.request.host.off + self.request.host.len] + port
+                  + <bytes>self.request.base[self.request.path.off:self.request.path.off + self.request.path.len] + b"\r\n")
+        self.say(KIND_OK, 301 if reading else 308, fields, "text/plain", "", 0)
+
     cdef void _local(self, int status, bytes body) noexcept:
         self.status = <uint16_t>status
         self.response_begun = self.response_sent = True
@@ -342,8 +374,12 @@ cdef class Exchange(ExchangeBase):
         if listener.match is None:
             return
         try:
-            found = listener.match((<bytes>self.request.base[self.request.host.off:self.request.host.off + self.request.host.len]).lower(),
-                                   <bytes>self.request.base[self.request.path.off:self.request.path.off + self.request.path.len])
+            host = (<bytes>self.request.base[self.request.host.off:self.request.host.off + self.request.host.len]).lower()
+            path = <bytes>self.request.base[self.request.path.off:self.request.path.off + self.request.path.len]
+            if listener.match_identity:
+                found = listener.match(host, path, None if self.tls is None else self.tls.identity)
+            else:
+                found = listener.match(host, path)
             self.route = <Route?>found if found is not None else None
         except BaseException as exception:
             self.ctx.error("the router", exception)
@@ -439,6 +475,8 @@ cdef class Exchange(ExchangeBase):
                 if self.paid:
                     self.paid = False
                     budget_refund(&self.pool.budget)
+                if self.tried is not None:
+                    self.pool.counters.not_retried[<int>NOT_RETRIED_NOBODY] += 1
                 self._fail(self.last_kind if self.last_kind != KIND_OK else KIND_NO_BACKEND)
                 return
             kind = self._begin_attempt(backend, False)
@@ -473,7 +511,7 @@ cdef class Exchange(ExchangeBase):
         if up is None:
             up = BackendConnection.__new__(BackendConnection, ctx)
             up.connect_until = self.connect_since + CONNECT_RETRY_NS
-            kind = up.start(backend)
+            kind = up.start(backend) if not self.pool.proxy_version or self._introduce(up) else KIND_LOCAL_RESOURCE
             if kind == NO_PLACE:
                 room.return_untouched(backend)
                 return NO_PLACE
@@ -491,6 +529,7 @@ cdef class Exchange(ExchangeBase):
         if self.tried is not None and self.hedge is None:
             backend.counters.retried += 1
             ctx.counters.retries += 1
+            self.pool.counters.retried[self.last_kind] += 1
         if kind == KIND_LOCAL_RESOURCE:
             # No port or descriptor for a new connection: a kept one, of any age, is better than none.
             up = take_idle(backend, ctx, repeatable, True)
@@ -507,6 +546,11 @@ cdef class Exchange(ExchangeBase):
             backend.counters.reused += 1
             self.upstream_connected()
         return KIND_OK
+
+    cdef bint _introduce(self, BackendConnection up) noexcept:
+        """Say by the PROXY protocol for whom this connection is. False: no memory."""
+        up.prelude = prelude_for(self.down, &self.client, self.client_text != self.peer_text, self.pool.proxy_version)
+        return up.prelude != NULL
 
     cdef void upstream_connected(self) noexcept:
         """Send the request head, and what of the body is there."""
@@ -552,7 +596,13 @@ cdef class Exchange(ExchangeBase):
         forward.request_id = self.id_text
         forward.request_id_length = self.id_length
         forward.trusted = self.trusted
-        forward.tls = self.tls
+        forward.form = listener.forwarded
+        forward.contradicted = self.contradicted
+        if self.tls is not None:
+            forward.tls = True
+            if self.tls.identity_lines is not None:
+                forward.extra = self.tls.identity_lines
+                forward.extra_length = <uint32_t>len(self.tls.identity_lines)
         forward.framing = self.request_framing
         forward.keep_upgrade = self.upgrade_offered
         forward.keep_expect = (self.request.flags & HEAD_EXPECT_CONTINUE) != 0
@@ -679,10 +729,13 @@ cdef class Exchange(ExchangeBase):
                 return False
             hedge_cancel(self, KIND_HEDGE_LOST)
             ctx.counters.hedges_won += 1
+            self.pool.counters.hedges_won += 1
         if status >= 400 and self.pool.retry_status[status - 400] and not self.response_sent and self._may_retry(KIND_BAD_STATUS, False):
             self.tried_add(self.backend)
             other = self._pick()
-            if other is not None and retry_allowed(self, self.counted + 1) and self._replayable():
+            if other is None:
+                self.pool.counters.not_retried[<int>NOT_RETRIED_NOBODY] += 1
+            elif retry_allowed(self, self.counted + 1) and self._replayable():
                 self._dismiss(status)
                 self.chosen = other
                 self._retry_later()
@@ -699,6 +752,9 @@ cdef class Exchange(ExchangeBase):
         self.response_begun = True
         self.backend.counters.status[status // 100] += 1
         answer.date = ctx.date()
+        if self.tls is not None and self.listener.hsts is not None:
+            answer.hsts = self.listener.hsts
+            answer.hsts_length = <uint32_t>len(self.listener.hsts)
         if self.pool.sticky is not None and self.backend is not self.bound:
             cookie = self.backend.set_cookie
             if cookie is not None and len(cookie):
@@ -751,6 +807,7 @@ cdef class Exchange(ExchangeBase):
             self.paid = False
             budget_refund(&self.pool.budget)
         self.notes |= NOTE_REPLAY_CAP
+        self.pool.counters.not_retried[<int>NOT_RETRIED_REPLAY_CAP] += 1
         return False
 
     cdef double asks_for_pause(self, Head *head) noexcept:
@@ -943,6 +1000,8 @@ cdef class Exchange(ExchangeBase):
             self.excused = False
             verdict = VERDICT_NONE
         backend.counters.active -= 1
+        if self.attempt_first_byte >= 0:
+            coarse_add(backend.first_byte_latency, <uint64_t>self.attempt_first_byte)
         if pool.room is not None:
             (<WaitingRoom>pool.room).give(backend, self.attempt_first_byte if verdict == VERDICT_SUCCESS
                                           else self.ctx.now - self.attempt_started if kind == KIND_FIRST_BYTE_TIMEOUT else -1)
@@ -981,16 +1040,24 @@ cdef class Exchange(ExchangeBase):
             return False
         if KIND_RETRY[kind] == RETRY_ALWAYS:
             # Nothing was sent, so any method and size; not counted against `retries`, but bounded in time.
-            return self.ctx.now - self.connect_since < CONNECT_RETRY_NS
+            if self.ctx.now - self.connect_since < CONNECT_RETRY_NS:
+                return True
+            self.pool.counters.not_retried[<int>NOT_RETRIED_DEADLINE] += 1
+            return False
         if KIND_RETRY[kind] != RETRY_IDEMPOTENT:
             return False
         if kind != KIND_BAD_STATUS and not self.pool.retry_kinds >> kind & 1:
             return False
         if not self._idempotent() and not never_sent:
+            self.pool.counters.not_retried[<int>NOT_RETRIED_METHOD] += 1
             return False
         # counted: failed attempts so far that count; the one that is over now is among them except for BAD_STATUS,
         # which asks before it is over.
-        return self.counted + (1 if kind == KIND_BAD_STATUS else 0) <= self.pool.retries
+        if self.counted + (1 if kind == KIND_BAD_STATUS else 0) <= self.pool.retries:
+            return True
+        if self.pool.retries:
+            self.pool.counters.not_retried[<int>NOT_RETRIED_RETRIES] += 1
+        return False
 
     cdef void _retry_later(self) noexcept:
         """The first retry goes at once, further ones after a random pause."""
@@ -1030,6 +1097,7 @@ cdef class Exchange(ExchangeBase):
             # The race of RFC 9112 section 9.3.1: once more on a fresh connection, to the same backend, uncounted.
             self._attempt_over(KIND_STALE)
             self.stale_replayed = True
+            self.pool.counters.replayed += 1
             kind = self._begin_attempt(backend, True)
             if kind == KIND_OK:
                 return
@@ -1124,8 +1192,12 @@ cdef class Exchange(ExchangeBase):
     cdef void _fail(self, int kind) noexcept:
         """No answer from a backend: one of our own."""
         cdef const char *reason = KIND_WORD[kind]
+        cdef char text[256]
         if (self.pool.fallback_answer is not None or self.route.fallback is not None) and degrade(self, kind):
             return
+        if (kind == KIND_TLS_VERIFY or kind == KIND_TLS_HANDSHAKE) and self.shown is not None and self.shown.tls_error is not None:
+            snprintf(text, sizeof(text), "%s: %s", KIND_WORD[kind], <const char *>self.shown.tls_error)
+            reason = text
         self._answer(kind, KIND_STATUS[kind], reason)
 
     cdef void reject(self, int kind, int status, const char *reason) noexcept:
@@ -1176,6 +1248,8 @@ cdef class Exchange(ExchangeBase):
         cdef int64_t total
         cdef Pool pool = self.pool
         cdef bint keep = self.keep
+        cdef unsigned status_class = self.status // 100
+        cdef int at
         if not self.active:
             return
         self.active = False
@@ -1188,17 +1262,24 @@ cdef class Exchange(ExchangeBase):
         ctx.counters.kind[kind] += 1
         if self.tunnel:
             ctx.counters.tunnels -= 1
-        if 100 <= self.status < 600:
-            ctx.counters.status[self.status // 100] += 1
+        if status_class > 5:
+            status_class = 0
+        ctx.counters.status[status_class] += 1
+        self.listener.counters.status[status_class] += 1
         ctx.counters.bytes_received += self.bytes_received
         ctx.counters.bytes_sent += self.bytes_sent
         if kind == KIND_OK:
             ctx.counters.answered += 1
         total = ctx.now - self.started
-        if pool is not None and not self.tunnel:
-            histogram_add(pool.latency, <uint64_t>total)
-            if self.first_byte >= 0:
-                histogram_add(pool.first_byte_latency, <uint64_t>self.first_byte)
+        if pool is not None:
+            pool.counters.status[status_class] += 1
+            self.route.counters.status[status_class] += 1
+            if not self.tunnel:
+                at = histogram_index(<uint64_t>total)
+                histogram_add_at(pool.latency, at, <uint64_t>total)
+                coarse_add_at(&self.route.counters.latency, at, <uint64_t>total)
+                if self.first_byte >= 0:
+                    histogram_add(pool.first_byte_latency, <uint64_t>self.first_byte)
         if ctx.access_log is not None:
             self._log(kind)
         down.complete(keep)

@@ -28,6 +28,8 @@ GRACE_S = 2.0
 NEVER_S = 10 * 365 * 86400.0
 # How often workers are looked after.
 TICK_S = 0.5
+# How often an engine writes that it lives: one that does looks up to so much older.
+BEAT_S = 1.0
 # A worker that crashes this often before it ever came up is not going to.
 _START_TRIES = 3
 # The supervisor's own timer came so late: whatever held it up (a suspended machine) may have held up the workers, too.
@@ -153,6 +155,7 @@ class Crew:
         worker.started = self._loop.time()
         worker.killed_for = ""
         try:
+            self._segment.add_supervisor("worker_starts")
             worker.process, channel = spawn(worker.number, self._segment.fd, self._app_dir, self._segment.wakes)
         except OSError as error:
             self._died(worker, f"cannot be started: {error.strerror or error}", served=False)
@@ -186,6 +189,7 @@ class Crew:
                 continue
             link, worker.process, worker.link = worker.link, None, None
             served = link is not None and link.generation > 0
+            self._segment.set_worker(worker.number, "heartbeat_ms", 0)  # nobody lives there: it is not counted
             if link is not None:
                 link.read_last_words()
                 self._controller.detach(link)
@@ -199,6 +203,7 @@ class Crew:
 
     def _died(self, worker: Worker, how: str, *, served: bool, final: bool = False) -> None:
         """Start it again, now or a little later; give up when the start cannot succeed."""
+        self._segment.add_supervisor("worker_deaths")
         delay_s = worker.backoff.died(self._loop.time() - worker.started, served=served)
         hopeless = final or worker.backoff.deaths >= _START_TRIES
         if hopeless and not self.serving and not self.patient:
@@ -228,7 +233,7 @@ class Crew:
             if worker.link.generation == 0:
                 if now - worker.started > START_TIMEOUT_S:
                     self._kill_hung(worker, f"did not come up within {START_TIMEOUT_S:g} s")
-            elif watchdog_s and now - self._segment.heartbeat_s(worker.number) > watchdog_s:
+            elif watchdog_s and now - self._segment.heartbeat_s(worker.number) > watchdog_s + BEAT_S:
                 self._kill_hung(worker, f"no sign of life for {watchdog_s:g} s")
 
     def _kill_hung(self, worker: Worker, why: str) -> None:

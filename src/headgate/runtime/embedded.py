@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from headgate.config.schema import Config
 from headgate.engine import Engine, Segment
 from headgate.runtime.agent import WorkerAgent
+from headgate.runtime.closing import let_in_no_more
 from headgate.runtime.controller import Controller
 from headgate.runtime.holder import describe_holder
 from headgate.runtime.links import Link
@@ -50,7 +51,13 @@ class Embedded:
         self.controller = Controller(config, self.segment, loop=self._loop)
         ours, theirs = DirectChannel.pair(self._loop.call_soon)
         self.agent = WorkerAgent(
-            engine, self.segment, 0, theirs, make_strategy=self.make_strategy, on_exit=self._exited.set
+            engine,
+            self.segment,
+            0,
+            theirs,
+            make_strategy=self.make_strategy,
+            on_exit=self._exited.set,
+            sources=[self.make_strategy.random],
         )
         self.agent.start()
         self._link: Link = self.controller.attach(ours, 0)
@@ -102,14 +109,19 @@ class Embedded:
 
         Called again while it waits, it sets another deadline; both calls return when all is over.
         """
-        for socket in self._bound:
-            socket.close()
-        self._link.send(Drain(drain_s))
+        wait_s = let_in_no_more(bound.sock for bound in self._bound if bound.sock.fileno() >= 0)
         try:
+            if wait_s and drain_s:
+                await asyncio.sleep(min(wait_s, drain_s))
+            for socket in self._bound:
+                socket.close()
+            self._link.send(Drain(drain_s))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(drain_s + _GRACE_S):
                     await self._exited.wait()
         finally:
+            for socket in self._bound:
+                socket.close()
             self._end()
 
     def _end(self) -> None:

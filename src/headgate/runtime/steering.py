@@ -129,6 +129,17 @@ class Steering:
             await self._service.start()
             log.info("admin API on %s", self._service.address)
 
+    async def rest(self) -> None:
+        """Before an upgrade: finish what was asked, and let who comes now wait for the new version."""
+        if self._service is not None:
+            await self._service.rest()
+        await self.saved()
+
+    async def resume(self) -> None:
+        """There is no new version: go on."""
+        if self._service is not None:
+            await self._service.start()
+
     def _changed(self, changes: Changes) -> None:
         """By the API, which waits for `saved`, or by a signal, for which nobody waits."""
         assert self._file is not None

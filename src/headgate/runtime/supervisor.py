@@ -10,11 +10,13 @@ Files beside this one: `crew` (workers), `listening` (sockets), `reload`, `upgra
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import resource
+import time
 from asyncio import AbstractEventLoop
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, Literal
 
 import msgspec
@@ -53,11 +55,15 @@ EXIT_COULD_NOT_START = 3
 # Room for what may be added while it runs; memory that is not used is not allocated.
 _LEAST_BACKENDS = 8192
 _LEAST_POOLS = 1024
+_LEAST_ROUTES = 1024
+_LEAST_LISTENERS = 64
 # Workers that may be there at a time: SIGTTIN adds some, and after an upgrade the old ones finish what they have.
 _MORE_WORKERS = 12
 _MOST_WORKERS = 1024
 # Is the file another one? Looked at so often with `--watch`.
 _WATCH_S = 1.0
+# Lines of the log in one turn of the loop.
+_SLICE = 100
 # The segment's eventfds in what is handed over, by number.
 _WAKE = "wake"
 
@@ -155,17 +161,29 @@ class Supervisor:
         for problem in result.problems:
             log.error("reload: %s", problem)
         if result.ok:
-            for change in result.plan:
+            for number, change in enumerate(result.plan, 1):
                 log.info("reload: %s", change)
+                if number % _SLICE == 0:
+                    await asyncio.sleep(0)  # thousands of lines: others have their turns in between
             log.info("reload: new configuration in force%s", "" if result.plan else ", nothing differs")
             differs = sum(change.kind in ("added", "removed", "changed") for change in result.plan)
+            self._loaded()
             self._controller.note("reloaded", f"{differs} differences", quiet=True)
         else:
             log.error("reload: the new configuration is refused; the old one stays")
+            self._segment.add_supervisor("reloads_refused")
+            self._segment.set_supervisor("reload_ok", 0)
             self._controller.note("reload refused", "; ".join(result.problems)[:1000], quiet=True)
         if not self._stopping:
             self._notifier.ready(self._state())
         return result
+
+    def _loaded(self) -> None:
+        """A configuration of the file has come into force."""
+        if self._serving:
+            self._segment.add_supervisor("reloads")
+        self._segment.set_supervisor("reloaded_ms", int(time.time() * 1000))
+        self._segment.set_supervisor("reload_ok", 1)
 
     async def plan(self) -> ReloadResult:
         """What `reload` would change now, in words."""
@@ -260,6 +278,9 @@ class Supervisor:
             read=self._read if self._config_path is not None else None,
             in_force=self._new_configuration,
         )
+        self._loaded()
+        if self._same_segment:
+            self._segment.add_supervisor("upgrades")
         if given is not None and not self._trial:
             self._controller.note("upgraded", f"Headgate {__version__} has taken over", quiet=True)
             self._old = [OldWorker(self._loop, worker, self._old_gone) for worker in given.workers]
@@ -292,6 +313,8 @@ class Supervisor:
             count,
             backends=max(_LEAST_BACKENDS, 2 * backends),
             pools=max(_LEAST_POOLS, 2 * len(pools)),
+            routes=max(_LEAST_ROUTES, 2 * len(self._config.routes)),
+            listeners=max(_LEAST_LISTENERS, 2 * len(self._config.listeners)),
             room=min(_MOST_WORKERS, max(4 * count, count + _MORE_WORKERS)),
         )
 
@@ -451,6 +474,7 @@ class Supervisor:
         self._old.remove(old)
         if self._same_segment:
             self._segment.zero_worker_gauges(old.number)
+            self._segment.set_worker(old.number, "heartbeat_ms", 0)
         if not self._old:
             self._controller.recycling = True
             if self._serving and not self._stopping:
@@ -476,11 +500,12 @@ class Supervisor:
         try:
             log.info("upgrade: the new version is tried")
             await upgrade.try_new_version(self._handover())
-            if self._stopping:
-                return
-            await self._all_said()
-            log.info("upgrade: the new version takes over")
-            upgrade.replace(self._handover())
+            async with self._reloader.alone, self._api_at_rest():
+                if self._stopping:
+                    return
+                await self._all_said()
+                log.info("upgrade: the new version takes over")
+                upgrade.replace(self._handover())
         except (CannotUpgrade, OSError) as error:
             for line in str(error).splitlines():
                 log.error("upgrade: %s", line)
@@ -490,6 +515,17 @@ class Supervisor:
             self._upgrading = False
             if not self._stopping:
                 self._notifier.ready(self._state())
+
+    @contextlib.asynccontextmanager
+    async def _api_at_rest(self) -> AsyncIterator[None]:
+        """What was asked of the admin API is answered; who asks now waits, for the new version if there will be one."""
+        if self._steering is not None:
+            await self._steering.rest()
+        try:
+            yield
+        finally:  # not after exec(2)
+            if self._steering is not None:
+                await self._steering.resume()
 
     async def _all_said(self) -> None:
         """Wait until the workers have read what they were told: half a message would make nonsense of the next."""
@@ -506,7 +542,7 @@ class Supervisor:
             changes=self._controller.changes,
             knowledge=self._controller.knowledge(),
             listeners=[
-                HandedListener(text, bound.bind, bound.sock.fileno(), bound.file)
+                HandedListener(text, bound.bind, bound.sock.fileno(), bound.file, bound.shared)
                 for text, bound in self._listening.bound.items()
             ],
             workers=[*workers, *(old.handed for old in self._old)],
@@ -536,6 +572,7 @@ class Supervisor:
             self._crew.tell(Leave())
             await self._notice_period(began + idle_s)
             idle_s = 0.0
+        await self._listening.let_in_no_more()
         self._listening.close()  # our copies; each worker closes its own first of all
         left = max(0.0, began + settings.drain - self._loop.time())
         self._crew.drain(left, idle_s)

@@ -44,6 +44,8 @@ class Backend:
         self.succeeded = 0
         self.set_cookie = b""
         self.addresses: list[bytes] = []
+        self.tls: Any = None
+        self.server_name = ""
         self.idle = 0
 
     @property
@@ -153,13 +155,18 @@ class Route:
         self.pool = pool
         self.config = config
         self.fallback: Route | None = None
+        self.slot = 0
 
 
 class Listener:
     def __init__(self, fd: int, config: schema.Listener) -> None:
         self.fd = fd
         self.config = config
-        self.match: Callable[[bytes, bytes], Route | None] | None = None
+        self.slot = 0
+        self.match: Callable[..., Route | None] | None = None
+        self.tls: Any = None
+        self.identify: Any = None
+        self.match_identity = False
         self.only_route: Route | None = None
         self.status: Callable[[], bytes] | None = None
         self.ready: Callable[[], bool] | None = None
@@ -269,11 +276,15 @@ class Parts:
         self.segment = segment
         self.logs: list[AccessLog] = []
 
-    def listener(self, fd: int, config: schema.Listener) -> Any:
-        return Listener(fd, config)
+    def listener(self, fd: int, config: schema.Listener, slot: int) -> Any:
+        made = Listener(fd, config)
+        made.slot = slot
+        return made
 
-    def route(self, pool: Any, config: schema.Route) -> Any:
-        return Route(pool, config)
+    def route(self, pool: Any, config: schema.Route, slot: int) -> Any:
+        made = Route(pool, config)
+        made.slot = slot
+        return made
 
     def pool(self, name: str, slot: int, config: schema.Pool) -> Any:
         return Pool(name, slot, config)
