@@ -11,6 +11,7 @@ import { Stream } from "./stream.js";
 import { Timeline } from "./timeline.js";
 
 const STALE_MS = 3000; // the balancer says something every second
+const SOON_DAYS = 14; // whatever renews it should have done so by then
 const NAMED = 6; // backends in trouble that are named at the top
 
 const model = new Model();
@@ -183,8 +184,10 @@ function verdict() {
   });
 }
 
+const ends = (one) => (one.days < 0 ? `expired on ${dayOf(one.ends)}` : `expires in ${one.days} ${one.days === 1 ? "day" : "days"}, on ${dayOf(one.ends)}`);
+
 function expiring() {
-  return model.certificates.filter((one) => one.days !== undefined && one.days < 21).map((one) => [one.days < 3 ? "bad" : "warn", `The certificate of ${one.names} ${one.days < 0 ? "has expired" : `expires in ${one.days} days`}`]);
+  return model.certificates.filter((one) => one.days < SOON_DAYS).map((one) => [one.days < 3 ? "bad" : "warn", `Certificate of ${one.names.join(", ") || one.file} (${one.where}): ${ends(one)}`]);
 }
 
 /** Percent of answers of the last ten seconds that were 5xx. */
@@ -249,6 +252,13 @@ function process() {
   model.listeners.forEach((one, index) => {
     setText(listeners.children[index].firstChild, one.bind);
     setText(listeners.children[index].lastChild, one.state);
+  });
+  byId("certificates").hidden = !model.certificates.length;
+  const certificates = byId("certificate-rows");
+  if (certificates.children.length !== model.certificates.length) certificates.replaceChildren(...model.certificates.map(() => el("li", {}, el("code"), " ", el("span"))));
+  model.certificates.forEach((one, index) => {
+    setText(certificates.children[index].firstChild, one.names.join(", ") || one.file);
+    setText(certificates.children[index].lastChild, `${one.where}, ${ends(one)}`);
   });
   const totals = model.totals;
   describe(byId("totals"), [
