@@ -154,8 +154,8 @@ function verdict() {
     if (backend.state !== "up") out += 1;
     if (toneOf(backend) === "bad") bad.push(backend);
   }
-  const emptied = [...model.pools.values()].filter((pool) => pool.members.length && !pool.members.some((member) => member.healthy));
-  for (const pool of emptied) found.push(["bad", `Pool ${pool.name} has nobody left: clients get 503`]);
+  const emptied = [...model.pools.values()].filter((pool) => pool.members.length && !pool.numbers[6] && !pool.members.some((member) => member.state === "up" && member.weight > 0));
+  for (const pool of emptied) found.push(["bad", `Pool ${pool.name} has nobody left for new requests: clients get 503`]);
   for (const pool of model.pools.values()) if (pool.numbers[6]) found.push(["bad", `Pool ${pool.name} is in panic: ejected backends are used again, since too few others are left`]);
   if (!model.about.ready) found.push(["bad", "It lets no clients in: starting, or stopping"]);
   for (const worker of model.workers) if (worker.problem) found.push(["bad", `Worker ${worker.worker} does not run the last configuration: ${worker.problem}`]);
