@@ -220,7 +220,7 @@ class ExplainRequest(Body, frozen=True):
     url: Annotated[str, Meta(min_length=1, max_length=8192)]
     """Absolute: "http://shop.example:8080/cart?x=1". Its port says which listener is meant."""
     method: Annotated[str, Meta(min_length=1, max_length=64)] = "GET"
-    headers: Annotated[list[tuple[str, str]], Meta(max_length=200)] = []
+    headers: Annotated[tuple[tuple[str, str], ...], Meta(max_length=200)] = ()
     """Names and values, in their order."""
     client: str = "127.0.0.1"
     """The address that connects."""

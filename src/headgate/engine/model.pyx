@@ -38,6 +38,7 @@ cdef class Listener:
         self.fd = fd
         self.slot = slot
         self.bind = config.bind.text
+        self.bind_bytes = self.bind.encode()
         self.configure(config)
 
     def configure(self, object config) -> None:
@@ -206,6 +207,7 @@ cdef class Route:
         upgrade = ("websocket",) if config is None else config.upgrade
         self.upgrade = frozenset(name.lower().encode() for name in upgrade)
         self.websocket = b"websocket" in self.upgrade
+        self.label = b"" if config is None else f"{config.host or ''}{config.path_prefix}".encode()
 
     def _timeout(self, str name):
         own = getattr(getattr(self.config, "timeouts", None), name, None)
@@ -234,6 +236,7 @@ cdef class Backend:
         self.url = config.url.text
         self.url_bytes = self.url.encode()
         self.server_name = ""
+        self.name_bytes = self.name.encode()
         # A unix socket has no authority of its own; "localhost" is what curl sends there.
         self.host = self.url.partition("://")[2].encode() or b"localhost"
         self.share = 1.0

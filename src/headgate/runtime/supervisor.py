@@ -28,6 +28,7 @@ from headgate.config.addresses import Bind
 from headgate.config.load import load
 from headgate.config.schema import Config
 from headgate.engine import stats
+from headgate.engine.decisions import Decisions
 from headgate.observe.logging import configure
 from headgate.runtime import signals, upgrade
 from headgate.runtime.controller import Controller
@@ -120,6 +121,11 @@ class Supervisor:
     def ready(self) -> bool:
         """Clients are let in, and may go on coming."""
         return self._serving and not self._stopping
+
+    @property
+    def decisions(self) -> Decisions:
+        """Where requests went."""
+        return self._decisions
 
     @property
     def listener_states(self) -> list[ListenerState]:
@@ -248,11 +254,13 @@ class Supervisor:
             self._controller.close()
             self._listening.close()
             self._segment.close()
+            self._decisions.close()
 
     def _make(self) -> None:
         """The parts, out of the configuration and what was handed over."""
         given = self._given
         self._segment = self._old_segment() or self._new_segment()
+        self._decisions = Decisions.create(self._segment.workers)
         self._controller = Controller(
             self._config,
             self._segment,
@@ -268,6 +276,7 @@ class Supervisor:
             app_dir=self._app_dir,
             hand_out=self._listening.hand_out,
             news=self._changed.set,
+            decisions=self._decisions.fd,
             taken=lambda: [old.number for old in self._old] if self._same_segment else [],
         )
         self._reloader = Reloader(

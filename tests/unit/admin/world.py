@@ -18,6 +18,7 @@ from headgate.config import diff
 from headgate.config.addresses import Bind
 from headgate.config.schema import Admin, Config
 from headgate.config.validate import validate
+from headgate.engine.decisions import Decisions
 from headgate.engine.stats import Segment
 from headgate.explain.of_file import explain_file
 from headgate.runtime.controller import Controller
@@ -65,6 +66,7 @@ class World:
         self.segment = Segment.create(2, backends=backends, pools=16)
         self.controller = Controller(config, self.segment, loop=loop, wall=wall, secret=b"s" * 32)
         self.ready = True
+        self.decisions = Decisions.create(2)
         self.listeners: Sequence[ListenerState] = [ListenerState("127.0.0.1:18080", "open")]
         self.read_again: Config | ReloadResult = config
         self.refuses: str = ""
@@ -116,6 +118,7 @@ class World:
     def close(self) -> None:
         self.controller.close()
         self.segment.close()
+        self.decisions.close()
 
 
 def bound(path: Path | None = None) -> BoundSocket:
