@@ -38,6 +38,14 @@ TABLE = Table(
             "text/html; charset=utf-8",
             open_to_all=True,
         ),
+        _get(
+            "/dashboard/access",
+            "Does one need the token here?",
+            page.access,
+            dict[str, bool],
+            open_to_all=True,
+            listed=False,
+        ),
         _get("/dashboard/{file}", "A part of that page.", page.asset, "*/*", open_to_all=True, listed=False),
         _get(
             "/stream",
