@@ -16,7 +16,7 @@ ENGINE := $(wildcard src/headgate/engine/*.pyx src/headgate/engine/*.pxd src/hea
 # Arguments for pytest and for the benchmark: make test ARGS='-k sticky', make bench ARGS='--quick --case small'.
 ARGS   ?=
 
-.PHONY: help venv run test lint types build bench bench-check bench-order bench-scale simulate fuzz faults-long soak soak-ops sanitize clean
+.PHONY: help venv run test lint types build bench bench-memory bench-check bench-order bench-scale simulate fuzz faults-long soak soak-ops sanitize clean
 
 help: ## Show this list
 	@echo 'make <target>, where <target> is one of:'
@@ -54,8 +54,11 @@ build: venv ## Make dist/*.tar.gz and dist/*.whl, and try that the one builds th
 	@$(BIN)/python -m pip wheel --no-deps --wheel-dir dist dist/*.tar.gz
 	@$(BIN)/python tools/check_dist.py dist
 
-bench: venv ## Compare CPU per request with nginx and HAProxy
+bench: venv ## Compare CPU per request with nginx, HAProxy and Caddy: half an hour; ARGS='--quick --case small'
 	@$(BIN)/python -m bench.run $(ARGS)
+
+bench-memory: venv ## Memory at start, per idle client, and under slow readers, beside nginx and HAProxy
+	@$(BIN)/python -m bench.memory $(ARGS)
 
 bench-check: venv ## Count instructions per request: not 5 % more than before this change (needs valgrind)
 	@$(BIN)/python -m bench.check $(ARGS)

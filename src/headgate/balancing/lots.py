@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import gcd
 
-from headgate.balancing.base import Backend
+from headgate.balancing.base import Backend, Score
 
 # A list of so many entries takes 2 MB. Shares that are whole numbers need as many as their sum in lowest terms, which
 # is less for all but pools of a thousand with the largest weights; those with a fraction take what is left.
@@ -34,3 +34,13 @@ def lots(backends: Sequence[Backend]) -> list[Backend]:
     """Each backend as often as its share says. One draw decides, O(1) for any shares; cumulative shares would need a
     bisection, an alias table a second look."""
     return [backend for backend, count in zip(backends, parts(backends), strict=True) for _ in range(count)]
+
+
+def chances(backends: Sequence[Backend]) -> dict[Backend, Score]:
+    """How likely each is drawn."""
+    counts = parts(backends) if backends else []
+    total = sum(counts)
+    return {
+        backend: Score(count / total, f"drawn with {count / total:.3g}")
+        for backend, count in zip(backends, counts, strict=True)
+    }

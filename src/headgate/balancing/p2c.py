@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from headgate.balancing.base import Backend, Context, Request, usable
+from headgate.balancing.base import Backend, Context, Grounds, Request, Score, usable
 from headgate.balancing.lots import lots
 
 # Both draws fall on the same backend this often in a row only where one has nearly all of the shares.
@@ -49,6 +49,16 @@ class PowerOfTwoChoices:
         if second is first:
             second = self._another(first)
         return first if first.active * second.share <= second.active * first.share else second
+
+    def explain(self, request: Request) -> Grounds:
+        """The loads that are compared; see `ExplainingStrategy`."""
+        return Grounds(
+            "in flight per share: two are drawn in proportion to share, the lower wins",
+            {
+                backend: Score(backend.active / backend.share, f"{backend.active} in flight / share {backend.share:g}")
+                for backend in self._backends
+            },
+        )
 
     def _another(self, first: Backend) -> Backend:
         """Any but `first`, in proportion to share."""

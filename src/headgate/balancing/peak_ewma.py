@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from math import exp
 
 from headgate.balancing import options
-from headgate.balancing.base import Backend, Context, Request
+from headgate.balancing.base import Backend, Context, Grounds, Request
 from headgate.balancing.latency import DECAY_S, FRESH_S, Estimate, Learning
 from headgate.balancing.lots import parts
 
@@ -72,6 +72,13 @@ class PeakEwma(Learning):
         if first.latency * (one.active + 1) * first.scale <= second.latency * (other.active + 1) * second.scale:
             return one
         return other
+
+    def explain(self, request: Request) -> Grounds:
+        """The costs that are compared; see `ExplainingStrategy`."""
+        return Grounds(
+            "seconds to its next answer, as this worker learned it: two are drawn in proportion to share, the lower wins",
+            self.costs(),
+        )
 
     def _another(self, first: Estimate, lots: list[Estimate]) -> Estimate:
         """Any but `first` if there is one, in proportion to share."""

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from math import exp
 
 from headgate.balancing import options
-from headgate.balancing.base import Backend, Context, Request
+from headgate.balancing.base import Backend, Context, Grounds, Request, Score
 from headgate.balancing.latency import DECAY_S, FRESH_S, Estimate, Learning
 from headgate.balancing.lots import parts
 
@@ -97,6 +97,29 @@ class Prequal(Learning):
         elif first.latency < left_over.latency and best is second:
             self._left_over = first
         return best.backend
+
+    def explain(self, request: Request) -> Grounds:
+        """Who is hot, and what is compared; see `ExplainingStrategy`."""
+        now = self._clock()
+        hot = self._hot()
+        scores = {}
+        for backend, estimate in self._estimates.items():
+            if now - estimate.at > FRESH_S:
+                self.fade(estimate, now)
+            load = (backend.active + 1) * estimate.scale * self._unit
+            latency = estimate.latency * load
+            text = f"hot: load {load:.3g}" if load > hot else f"cold: {latency * 1e3:.3g} ms at load {load:.3g}"
+            scores[backend] = Score(load if load > hot else latency, text)
+        who = "" if self._scan else " of two drawn and the best left over"
+        return Grounds(
+            f"as this worker learned it:{who} the cold one of lowest latency wins (score in seconds); are all hot (load"
+            f" above {hot:.3g}), the one of lowest load",
+            scores,
+        )
+
+    def _hot(self) -> float:
+        # Where all loads are the same the limit moves about them, and none is hot.
+        return self._limit + 2.0 * STEP * (1.0 + self._limit)
 
     def _choose(self, sample: list[Estimate]) -> Estimate:
         """The hot/cold rule, for at least one."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from headgate.balancing import options
-from headgate.balancing.base import Backend, Context, Request, usable
+from headgate.balancing.base import Backend, Context, Grounds, Request, Score, usable
 from headgate.balancing.p2c import DRAWS
 from headgate.balancing.ring_hash import identity
 
@@ -108,6 +108,19 @@ class RandomSubset:
                     return first.backend
                 return second.backend
         return first.backend  # it has nearly all of the arc, or is alone
+
+    def explain(self, request: Request) -> Grounds:
+        """The subset and its loads; see `ExplainingStrategy`."""
+        return Grounds(
+            f"in flight per part of the share that falls into this balancer's arc (it uses {len(self._parts)} of"
+            f" {len(self._ring)}): two are drawn, the lower wins; no score = not in the subset",
+            {
+                part.backend: Score(
+                    part.backend.active / part.share, f"{part.backend.active} in flight / {part.share:g} of its share"
+                )
+                for part in self._parts
+            },
+        )
 
 
 def _merged(parts: list[_Part]) -> list[_Part]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import inspect
 import sys
+import types
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -106,11 +107,13 @@ def _kind(hint: Any) -> str:
             expects = str(getattr(note, "expects", ""))
             return expects + (" or false" if FALSE_IS_NONE in notes and "false" not in expects else "")
     off = " or false" if FALSE_IS_NONE in notes else ""
+    if get_origin(hint) is types.UnionType:
+        (hint,) = (arg for arg in get_args(hint) if arg is not types.NoneType)
     if get_origin(hint) is tuple:
         return f"a list; each {_kind(get_args(hint)[0])}"
     if get_origin(hint) is Literal:
         *most, last = (f'"{choice}"' for choice in get_args(hint))
-        return f"{', '.join(most)} or {last}"
+        return f"{', '.join(most)} or {last}{off}"
     if get_origin(hint) is dict and table_in(hint) is not None:
         return "tables by name"
     if (table := table_in(hint)) is not None:

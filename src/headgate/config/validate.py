@@ -14,6 +14,8 @@ from headgate.config.addresses import Bind
 from headgate.config.environment import expand_tree
 from headgate.config.problems import Key, Problems, did_you_mean
 from headgate.config.schema import FALLBACK_BODY_LIMIT, HTTP_CHECK_KEYS, Config, Health, Listener, Pool, Route, Strategy
+from headgate.config.tls import ClientCert
+from headgate.config.validate_tls import check_tls
 from headgate.config.values import format_duration, format_size, quoted
 from headgate.config.walk import INVALID, Walker
 
@@ -61,6 +63,7 @@ class _Checks:
         self._admin()
         self._pools()
         self._routes()
+        check_tls(self._config, self._problems, self._where)
 
     def _given(self, key: Key) -> object:
         """The raw value at a key; None where there is none."""
@@ -152,7 +155,7 @@ class _Checks:
             self._queue(pool, key)
 
     def _backends(self, pool: Pool, key: Key) -> None:
-        urls: dict[tuple[str, int], str] = {}
+        urls: dict[tuple[str, int, bool], str] = {}
         names: set[str] = set()
         for backend in pool.backends:
             where = self._where(backend)
@@ -288,7 +291,7 @@ class _Checks:
         raw_pools = self._given(("pools",))
         pools = [name for name in raw_pools if isinstance(name, str)] if isinstance(raw_pools, dict) else []
         binds = {listener.bind.text for listener in config.listeners}
-        seen: dict[tuple[str | None, str | None, str], Route] = {}
+        seen: dict[tuple[str | None, str | None, str, ClientCert | None], Route] = {}
         for route in config.routes:
             key = self._where(route)
             if not key:
@@ -303,8 +306,8 @@ class _Checks:
             ):
                 hint = "one of " + ", ".join(quoted(bind) for bind in sorted(binds)) if binds else ""
                 self._problems.add((*key, "listener"), f"no listener is bound to {quoted(route.listener)}", hint)
-            match = (route.listener, route.host, route.path_prefix)
-            if self._problems.touches((*key, "listener"), (*key, "host"), (*key, "path_prefix")):
+            match = (route.listener, route.host, route.path_prefix, route.client_cert)
+            if self._problems.touches(*((*key, part) for part in ("listener", "host", "path_prefix", "client_cert"))):
                 continue
             if match in seen:
                 first = self._where(seen[match])[-1]

@@ -7,6 +7,7 @@ from headgate.engine.context cimport Context
 from headgate.engine.exchange cimport Exchange
 from headgate.engine.http1 cimport ChunkDecoder
 from headgate.engine.model cimport Listener
+from headgate.engine.proxy_protocol cimport ProxyHeader
 from headgate.engine.reactor cimport Handler, Timer
 
 cdef enum DownstreamState:
@@ -16,6 +17,7 @@ cdef enum DownstreamState:
     DOWN_WAIT                   # the request is complete, the response is under way
     DOWN_LINGER                 # answered for the last time: drain, then close
     DOWN_CLOSED
+    DOWN_PROXY                  # whose connection this is has not been told yet (PROXY protocol)
 
 cdef class Acceptor(Handler):
     cdef Context ctx
@@ -31,6 +33,7 @@ cdef class Acceptor(Handler):
     cdef void look(self) noexcept
     cdef void closed(self, ClientConnection connection) noexcept
     cdef void _uncount(self, ClientConnection connection) noexcept
+    cdef bint _admit(self, ClientConnection connection) noexcept
 
 cdef class ClientConnection(Connection):
     cdef Acceptor acceptor
@@ -47,6 +50,7 @@ cdef class ClientConnection(Connection):
     cdef uint32_t lingered
     cdef Address peer
     cdef char peer_text[46]
+    cdef ProxyHeader *told      # by the PROXY protocol; NULL: the socket's own ends
     cdef uint8_t peer_length
     cdef uint8_t state
     cdef uint8_t in_framing
@@ -61,6 +65,8 @@ cdef class ClientConnection(Connection):
     cdef size_t trailer_size
 
     cdef void _run(self) noexcept
+    cdef bint _introduced(self) noexcept
+    cdef void _name_peer(self) noexcept
     cdef bint _process(self) noexcept
     cdef bint _body(self) noexcept
     cdef bint _make_room(self) noexcept

@@ -32,6 +32,8 @@ from headgate.engine.libc_net cimport (
     send, shutdown, sockaddr, sockaddr_storage, socklen_t,
 )
 from headgate.engine.model cimport Listener
+from headgate.engine.proxied cimport proxy_take, report_refused, socket_ends
+from headgate.engine.proxy_protocol cimport PROXY_CUT, PROXY_TIMEOUT, PROXY_UNLISTED, ProxyHeader
 from headgate.engine.reactor cimport Handler
 from headgate.engine.stream cimport SEND_BROKEN, ExchangeBase
 
@@ -116,8 +118,6 @@ cdef class Acceptor(Handler):
         cdef socklen_t size
         cdef ClientConnection connection
         cdef Listener listener = self.listener
-        cdef bytes key = None
-        cdef object count
         for i in range(ACCEPTS_PER_WAKE):
             if self.ctx.short_of_descriptors():
                 # What is left is for connections to backends: clients that are in are to be served.
@@ -138,28 +138,24 @@ cdef class Acceptor(Handler):
                 refused = 1
             connection = ClientConnection.__new__(ClientConnection, self.ctx, self)
             address_from_sockaddr(&connection.peer, &name, size)
-            if listener.max_connections_per_client and connection.peer.known and not refused:
-                key = (<char *>connection.peer.bytes)[:16]
-                count = self.per_client.get(key, 0)
-                if count >= listener.max_connections_per_client:
-                    refused = 1
-                else:
-                    self.per_client[key] = count + 1
-                    connection.counted = True
+            connection._name_peer()
+            if listener.proxies is not None:
+                # Whose connection it is will be told: until then nobody's is counted.
+                if not refused and not listener.proxies.contains(&connection.peer):
+                    report_refused(self.ctx, listener, connection.peer_text, connection.peer_length, PROXY_UNLISTED)
+                    close(fd)
+                    continue
+            elif not refused and not self._admit(connection):
+                refused = 1
             if refused:
                 refused = 0
                 self.ctx.counters.refused_connections += 1
                 close(fd)
                 continue
-            if connection.peer.known:
-                connection.peer_length = <uint8_t>address_format(&connection.peer, connection.peer_text)
-            else:
-                memcpy(connection.peer_text, b"unix", 4)
-                connection.peer_length = 4
             # Most clients send with the handshake's last packet: reading before the registration saves one round of epoll.
             connection.fd = fd
             connection.readable = True
-            got = connection.receive(SMALL_BUFFER)
+            got = connection.receive(SMALL_BUFFER) if listener.proxies is None else 1
             if self.ctx.add(connection, fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET) < 0:
                 close(fd)
                 connection.fd = -1
@@ -170,7 +166,7 @@ cdef class Acceptor(Handler):
             self.ctx.counters.connections += 1
             self.ctx.connections += 1
             connection.writable = True
-            connection.state = DOWN_IDLE
+            connection.state = DOWN_IDLE if listener.proxies is None else DOWN_PROXY
             # A connection that says nothing at all is held to the same time as one that says too little.
             self.ctx.arm(&connection.timer, listener.client_header, TIMER_HEADER)
             if got > 0:
@@ -182,6 +178,21 @@ cdef class Acceptor(Handler):
                 connection.readable = True
                 connection._run()
         return ACCEPTS_PER_WAKE
+
+    cdef bint _admit(self, ClientConnection connection) noexcept:
+        """Count a connection for its client; False: that client has as many as it may."""
+        cdef uint32_t most = self.listener.max_connections_per_client
+        cdef bytes key
+        cdef object count
+        if not most or not connection.peer.known:
+            return True
+        key = (<char *>connection.peer.bytes)[:16]
+        count = self.per_client.get(key, 0)
+        if count >= most:
+            return False
+        self.per_client[key] = count + 1
+        connection.counted = True
+        return True
 
     cdef void closed(self, ClientConnection connection) noexcept:
         self.open_connections -= 1
@@ -217,6 +228,52 @@ cdef class ClientConnection(Connection):
         if self.ctx is not None:
             self.ctx.disarm(&self.timer)
             self.ctx.disarm(&self.write_timer)
+        free(self.told)
+
+    # -- who it is ----------------------------------------------------------------------------------------------
+
+    cdef void _name_peer(self) noexcept:
+        if self.peer.known:
+            self.peer_length = <uint8_t>address_format(&self.peer, self.peer_text)
+        else:
+            memcpy(self.peer_text, b"unix", 4)
+            self.peer_length = 4
+
+    cdef bint _introduced(self) noexcept:
+        """Read the PROXY protocol header. False: not yet, or the connection is closed."""
+        cdef ProxyHeader header
+        cdef Acceptor acceptor = self.acceptor
+        cdef int taken = proxy_take(self, &header)
+        if taken == 0:
+            return False
+        if taken < 0:
+            if taken != -PROXY_CUT or self.inbuf != NULL and self.in_end:
+                report_refused(self.ctx, acceptor.listener, self.peer_text, self.peer_length, -taken)
+            # else: it ended before it began, as the checks of many a balancer do.
+            self._close()
+            return False
+        if header.relayed:
+            self.told = <ProxyHeader *>malloc(sizeof(ProxyHeader))
+            if self.told == NULL:
+                self._close()
+                return False
+            self.told[0] = header
+            self.peer = header.source
+            self._name_peer()
+        if not acceptor._admit(self):
+            self.ctx.counters.refused_connections += 1
+            self._close()
+            return False
+        self.state = DOWN_IDLE
+        # What the client itself has to say has all of its time.
+        self.ctx.arm(&self.timer, acceptor.listener.client_header, TIMER_HEADER)
+        return True
+
+    cdef void ends(self, ProxyHeader *out) noexcept:
+        if self.told != NULL:
+            out[0] = self.told[0]
+        else:
+            socket_ends(self.fd, out)
 
     # -- events -------------------------------------------------------------------------------------------------
 
@@ -266,6 +323,8 @@ cdef class ClientConnection(Connection):
             self._reset()
         elif kind == TIMER_HEADER:
             if self.x is None:
+                if self.state == DOWN_PROXY:
+                    report_refused(self.ctx, self.acceptor.listener, self.peer_text, self.peer_length, PROXY_TIMEOUT)
                 self._close()           # not one byte of a request: nothing to answer
             else:
                 self._timed_out(b"the request's head did not arrive in time")
@@ -456,6 +515,8 @@ cdef class ClientConnection(Connection):
                 continue
             if self.state == DOWN_BODY:
                 return self._body()
+            if self.state == DOWN_PROXY and self._introduced():
+                continue
             return False
 
     cdef void _begin_body(self) noexcept:

@@ -8,6 +8,7 @@ from headgate.engine.http1 cimport Answer
 from headgate.engine.model cimport Backend, Listener, Pool, Route
 from headgate.engine.reactor cimport Timer
 from headgate.engine.stream cimport ExchangeBase, Stream
+from headgate.engine.upstream cimport BackendConnection
 from headgate.engine.waiting cimport WaitingRoom, WaitNode
 
 cdef class Exchange(ExchangeBase):
@@ -44,6 +45,7 @@ cdef class Exchange(ExchangeBase):
     cdef const char *id_text
     cdef uint16_t id_length
     cdef bint trusted
+    cdef bint contradicted          # the trusted peer's Forwarded names another client than its X-Forwarded-For
     cdef bint tls
     # progress
     cdef int64_t started            # monotonic ns: the request's head was complete
@@ -87,11 +89,13 @@ cdef class Exchange(ExchangeBase):
     cdef void release(self) noexcept
     cdef bint _local_endpoint(self) noexcept
     cdef void _identify(self) noexcept
+    cdef void _resolve(self) noexcept
     cdef void _route(self) noexcept
     cdef Backend _pick(self)
     cdef Backend _checked(self, object picked, object tried)
     cdef Backend _fall_back(self, object tried)
     cdef void _attempt(self) noexcept
+    cdef bint _introduce(self, BackendConnection up) noexcept
     cdef int _begin_attempt(self, Backend backend, bint fresh) noexcept
     cdef void _attempt_over(self, int kind) noexcept
     cdef double asks_for_pause(self, Head *head) noexcept

@@ -26,13 +26,15 @@ from headgate.engine.budget cimport budget_deposit, budget_refund
 from headgate.engine.fallback cimport degrade
 from headgate.engine.hashing cimport hex_id
 from headgate.engine.head cimport (
-    FIELD_MAX_FORWARDS, FIELD_RETRY_AFTER, FIELD_UPGRADE, FIELD_X_REQUEST_ID, FRAMING_CHUNKED, FRAMING_CLOSE,
+    FIELD_FORWARDED, FIELD_MAX_FORWARDS, FIELD_RETRY_AFTER, FIELD_UPGRADE, FIELD_X_REQUEST_ID, FRAMING_CHUNKED, FRAMING_CLOSE,
     FRAMING_LENGTH, FRAMING_NONE, FRAMING_TUNNEL, HEAD_EXPECT_CONTINUE, HEAD_H2C, HEAD_IDEMPOTENT, HEAD_KEEP_ALIVE, HEAD_UPGRADE,
     HEAD_WEBSOCKET, METHOD_GET, METHOD_HEAD, METHOD_OPTIONS, METHOD_TRACE, Field, Head, Span,
 )
 from headgate.engine.hedge cimport hedge_arm, hedge_back, hedge_cancel, hedge_due
-from headgate.engine.http1 cimport Answer, Forward, find_field, head_init, head_reset
+from headgate.engine.forwarded cimport resolve_forwarded
+from headgate.engine.http1 cimport FORM_BOTH, FORM_RFC7239, Answer, Forward, find_field, head_init, head_reset
 from headgate.engine.model cimport Backend, Listener, Outcome, Pool, Route
+from headgate.engine.proxied cimport prelude_for
 from headgate.engine.request cimport Request, cookie_value, lend, take_back
 from headgate.engine.retry cimport NOTE_REPLAY_CAP, retry_allowed, write_notes
 from headgate.engine.retry_after cimport retry_after_s
@@ -161,7 +163,7 @@ cdef class Exchange(ExchangeBase):
         self.active = self.request_done = self.response_begun = self.interim_sent = self.response_sent = self.response_done = False
         self.ended = self.keep = self.tunnel = self.tunnel_up_ended = self.tunnel_down_ended = False
         self.stale_replayed = self.paid = self.hedged = self.excused = self.connected = self.upgrade_offered = False
-        self.trusted = False
+        self.trusted = self.contradicted = False
 
     cdef void release(self) noexcept:
         """Back to the spare ones; nothing refers to this exchange any more."""
@@ -200,7 +202,7 @@ cdef class Exchange(ExchangeBase):
         self.client = self.peer
         if self.listener.has_trusted and self.listener.trusted.contains(&self.peer):
             self.trusted = True
-            resolve_client(&self.client, &self.request, &self.peer, self.listener.trusted)
+            self._resolve()
             if self.client.known:
                 self.client_length = <uint16_t>address_format(&self.client, self.client_buffer)
                 self.client_text = self.client_buffer
@@ -212,6 +214,18 @@ cdef class Exchange(ExchangeBase):
         hex_id(self.id_buffer, ctx.random)
         self.id_text = self.id_buffer
         self.id_length = 32
+
+    cdef void _resolve(self) noexcept:
+        """Who the client is, by the one field that the listener believes of a trusted peer."""
+        cdef Listener listener = self.listener
+        cdef Address other
+        if listener.forwarded == FORM_RFC7239:
+            resolve_forwarded(&self.client, &self.request, &self.peer, listener.trusted)
+            return
+        resolve_client(&self.client, &self.request, &self.peer, listener.trusted)
+        if listener.forwarded == FORM_BOTH and find_field(&self.request, FIELD_FORWARDED) != NULL:
+            resolve_forwarded(&other, &self.request, &self.peer, listener.trusted)
+            self.contradicted = other.known != self.client.known or (other.known and memcmp(other.bytes, self.client.bytes, 16) != 0)
 
     cdef void request_head(self) noexcept:
         """The request's head is complete (its body may still be to come)."""
@@ -473,7 +487,7 @@ cdef class Exchange(ExchangeBase):
         if up is None:
             up = BackendConnection.__new__(BackendConnection, ctx)
             up.connect_until = self.connect_since + CONNECT_RETRY_NS
-            kind = up.start(backend)
+            kind = up.start(backend) if not self.pool.proxy_version or self._introduce(up) else KIND_LOCAL_RESOURCE
             if kind == NO_PLACE:
                 room.return_untouched(backend)
                 return NO_PLACE
@@ -507,6 +521,11 @@ cdef class Exchange(ExchangeBase):
             backend.counters.reused += 1
             self.upstream_connected()
         return KIND_OK
+
+    cdef bint _introduce(self, BackendConnection up) noexcept:
+        """Say by the PROXY protocol for whom this connection is. False: no memory."""
+        up.prelude = prelude_for(self.down, &self.client, self.client_text != self.peer_text, self.pool.proxy_version)
+        return up.prelude != NULL
 
     cdef void upstream_connected(self) noexcept:
         """Send the request head, and what of the body is there."""
@@ -552,6 +571,8 @@ cdef class Exchange(ExchangeBase):
         forward.request_id = self.id_text
         forward.request_id_length = self.id_length
         forward.trusted = self.trusted
+        forward.form = listener.forwarded
+        forward.contradicted = self.contradicted
         forward.tls = self.tls
         forward.framing = self.request_framing
         forward.keep_upgrade = self.upgrade_offered

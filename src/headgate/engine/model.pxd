@@ -23,6 +23,10 @@ cdef class Listener:
     cdef Networks status_allow
     cdef Networks trusted
     cdef bint has_trusted
+    cdef Networks proxies               # who speaks the PROXY protocol here; None = nobody
+    cdef int64_t refusal_said           # ns: when somebody who was refused was last spoken of
+    cdef uint32_t refusals              # since then
+    cdef uint8_t forwarded              # http1.ForwardedForm
     cdef bint allow_half_close
     cdef public bint closing            # every answer says Connection: close: the listener is going, or this process
     cdef uint32_t max_connections
@@ -56,6 +60,7 @@ cdef class Pool:
     cdef bytes name_bytes
     cdef bytes host                     # replaces Host; None = as the client sent it
     cdef bint host_of_backend
+    cdef int proxy_version              # of the PROXY protocol that its backends are told; 0 = they are not
     cdef int retries
     cdef uint8_t retry_status[200]      # by status - 400: such an answer may be tried elsewhere
     cdef uint64_t retry_kinds           # bit n: Kind n may be retried where its table row allows it

@@ -18,6 +18,8 @@ cdef enum:
     SHORTEST_HEDGE_NS = 1000000
 
 cdef tuple _NO_RAMP = (0.0, 0.0)
+# As in the configuration; in the order of http1.ForwardedForm.
+cdef tuple FORWARDED_FORMS = ("x", "rfc7239", "both")
 
 
 cdef double _seconds(object value):
@@ -46,6 +48,8 @@ cdef class Listener:
         self.status_allow = Networks(list(config.status_allow))
         self.trusted = Networks(list(config.trusted_proxies))
         self.has_trusted = bool(config.trusted_proxies)
+        self.proxies = Networks(list(config.proxy_protocol)) if config.proxy_protocol else None
+        self.forwarded = FORWARDED_FORMS.index(config.forwarded)
         self.allow_half_close = config.allow_half_close
         self.max_connections = config.max_connections or 0
         self.max_connections_per_client = config.max_connections_per_client or 0
@@ -107,7 +111,12 @@ cdef class Pool:
         for status in config.retry.statuses():
             if 400 <= status < 600:
                 self.retry_status[<int>status - 400] = 1
-        self.keepalive = config.keepalive or 0
+        # A connection that told its backend who the client is serves nobody else.
+        self.proxy_version = int(config.proxy_protocol[1:]) if config.proxy_protocol else 0
+        self.keepalive = 0 if self.proxy_version else config.keepalive or 0
+        if self.proxy_version:
+            for backend in self.members:
+                backend.close_idle()            # kept ones told nothing
         self.connect_s = _seconds(config.timeouts.connect)
         self.first_byte_s = _seconds(config.timeouts.first_byte)
         self.body_idle_s = _seconds(config.timeouts.body_idle)
@@ -320,6 +329,10 @@ cdef class Backend:
         """Drop all kept connections (its addresses changed, or it was removed)."""
         while self.idle != NULL:
             (<object>self.idle).drop()
+
+    def __deepcopy__(self, memo):
+        # A strategy's copy looks at the same backends (explain/picking.py).
+        return self
 
     def __repr__(self) -> str:
         return f"<Backend {self.pool.name}/{self.name}>"

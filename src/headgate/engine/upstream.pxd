@@ -8,6 +8,7 @@ from headgate.engine.head cimport Head
 from headgate.engine.http1 cimport ChunkDecoder, Limits
 from headgate.engine.model cimport Backend
 from headgate.engine.pipes cimport Pipe
+from headgate.engine.proxied cimport Prelude
 from headgate.engine.reactor cimport Timer, TimerQueue
 from headgate.engine.stream cimport ExchangeBase
 
@@ -48,6 +49,7 @@ cdef class BackendConnection(Connection):
     cdef bint again             # resume() was called while processing
     cdef bint no_splice         # the kernel refused, or no pipe was free: this body is copied
     cdef Pipe *pipe             # holds body bytes on their way to the client
+    cdef Prelude *prelude       # what is sent before anything else, once
     cdef char *trailer
     cdef size_t trailer_size
 

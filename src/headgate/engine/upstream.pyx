@@ -27,6 +27,7 @@ from headgate.engine.libc_net cimport (
 )
 from headgate.engine.model cimport Backend
 from headgate.engine.pipes cimport Pipe, pipe_acquire, pipe_release
+from headgate.engine.proxied cimport prelude_send
 from headgate.engine.stream cimport SEND_BROKEN, ExchangeBase
 from headgate.engine.waiting cimport NO_PLACE, give_connection, take_connection
 
@@ -104,6 +105,7 @@ cdef class BackendConnection(Connection):
     def __dealloc__(self):
         if self.ctx is not None:
             self.ctx.disarm(&self.timer)
+        free(self.prelude)
 
     def drop(self) -> None:
         """Close an idle connection (Backend.close_idle)."""
@@ -208,6 +210,9 @@ cdef class BackendConnection(Connection):
             if getpeername(self.fd, <sockaddr *>&peer, &peer_size) == 0 and own_size == peer_size and memcmp(&own, &peer, own_size) == 0:
                 self._connect_failed(KIND_CONNECT_REFUSED)
                 return
+        if self.prelude != NULL and not prelude_send(self.fd, self.prelude):
+            self._connect_failed(KIND_CONNECT_FAILED)
+            return
         self.ctx.disarm(&self.timer)
         self.backend.preferred = self.address_index
         self.backend.counters.connects += 1
@@ -269,8 +274,8 @@ cdef class BackendConnection(Connection):
             return SEND_BROKEN
         written = write_request(self.outbuf.data + self.out_end, self.outbuf.capacity - self.out_end, head, forward)
         if written < 0:
-            # A head at the limit that grew: X-Forwarded-Host repeats Host. Twice its size always holds it.
-            if self.reserve_out(size + head.length) < 0:
+            # A head at the limit that grew: X-Forwarded-Host and Forwarded repeat Host. Three times its size always holds it.
+            if self.reserve_out(size + 2 * head.length) < 0:
                 return SEND_BROKEN
             written = write_request(self.outbuf.data + self.out_end, self.outbuf.capacity - self.out_end, head, forward)
             if written < 0:

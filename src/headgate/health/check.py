@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from headgate.errors import Kind
+from headgate.health.introduction import Introduction
 from headgate.runtime.address import describe_os_error, unpack_address
 
 # Ours, not the backend's: no descriptor, no memory, no local port. Such a check has no result.
@@ -93,19 +94,37 @@ class Poller:
 class Check:
     """A check under way. Tries the addresses in turn; the first verdict that is "ok" wins, else the last one stands.
 
-    poller: where it waits. addresses: packed `struct sockaddr` values, at least one. probe: what to ask.
+    poller: where it waits. addresses: packed `struct sockaddr` values, at least one. probe: what to ask. introduction:
+    what is said before.
     done: called exactly once, unless cancelled, with the result; None means that the fault is ours and nothing was
     learned. It may be called before `start` returns. The owner calls `expire` when an address has had its time.
     """
 
-    __slots__ = ("_addresses", "_data", "_discarding", "_done", "_index", "_poller", "_probe", "_sent", "_sock")
+    __slots__ = (
+        "_addresses",
+        "_data",
+        "_discarding",
+        "_done",
+        "_index",
+        "_introduction",
+        "_poller",
+        "_probe",
+        "_sent",
+        "_sock",
+    )
 
     def __init__(
-        self, poller: Poller, addresses: Sequence[bytes], probe: Probe, done: Callable[[Result | None], None]
+        self,
+        poller: Poller,
+        addresses: Sequence[bytes],
+        probe: Probe,
+        done: Callable[[Result | None], None],
+        introduction: Introduction | None = None,
     ) -> None:
         self._poller = poller
         self._addresses = addresses
         self._probe = probe
+        self._introduction = introduction
         self._done: Callable[[Result | None], None] | None = done
         self._index = -1
         self._sock: socket.socket | None = None
@@ -201,11 +220,23 @@ class Check:
             self._finish(None)
         elif code:
             self._next(_connect_failure(code))
+        elif not self._introduced(sock):
+            self._next(Result(Kind.RESET, "closed as soon as it was open"))
         elif not self._probe.request:
             self._close()
             self._finish(Result(Kind.OK, "connected"))
         else:
             self._write(sock)
+
+    def _introduced(self, sock: socket.socket) -> bool:
+        """Says what is to be said first: a few bytes, which a fresh connection takes at once."""
+        if self._introduction is None:
+            return True
+        try:
+            data = self._introduction(sock)
+            return sock.send(data, socket.MSG_NOSIGNAL) == len(data)
+        except OSError:
+            return False
 
     def _write(self, sock: socket.socket) -> None:
         try:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from random import Random
 
 from headgate.health.check import Check, Poller, Probe, Result
+from headgate.health.introduction import Introduction
 from headgate.resilience.health_state import FAST_INTERVAL_S, HealthState, State, Transition
 
 log = logging.getLogger("headgate.health")
@@ -40,6 +41,7 @@ class Plan:
     timeout_s: float
     fall: int
     rise: int
+    introduction: Introduction | None = None  # said before the probe
 
 
 class _Watched:
@@ -262,6 +264,7 @@ class Monitor:
             watched.addresses,
             watched.plan.probe,
             lambda result: self._ended(watched, token, check, result),
+            watched.plan.introduction,
         )
         watched.check = check
         watched.started = self._loop.time()

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Sequence
+from typing import Literal
 
 from headgate.config.schema import Backend, Health
 from headgate.health.check import Probe
 from headgate.health.http import HttpProbe
+from headgate.health.introduction import introduction
 from headgate.health.monitor import Plan
 from headgate.health.tcp import TcpProbe
 from headgate.runtime.address import pack_address, unpack_address
 
 
-def plan_for(health: Health, backend: Backend) -> Plan | None:
-    """How this backend is checked; None when it is not (type "none")."""
+def plan_for(health: Health, backend: Backend, *, proxy_protocol: Literal["v1", "v2"] | None = None) -> Plan | None:
+    """How this backend is checked; None when it is not (type "none").
+
+    proxy_protocol: the pool's. On a port of its own (`health.port`) a check speaks to somebody else, and plainly.
+    """
     probe: Probe
     if health.type == "none":
         return None
@@ -35,6 +40,7 @@ def plan_for(health: Health, backend: Backend) -> Plan | None:
         timeout_s=min(health.timeout, health.interval),
         fall=health.fall,
         rise=health.rise,
+        introduction=introduction(proxy_protocol) if health.port is None else None,
     )
 
 

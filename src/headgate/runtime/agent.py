@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
+from random import Random
 from typing import TYPE_CHECKING, TypeVar
 
 from headgate import __version__
@@ -25,6 +26,8 @@ from headgate.config.schema import Listener as ListenerConfig
 from headgate.config.schema import Pool as PoolConfig
 from headgate.config.schema import Route as RouteConfig
 from headgate.config.schema import Strategy as StrategyConfig
+from headgate.explain.decide import explain
+from headgate.explain.question import BadQuestion
 from headgate.observe import status
 from headgate.routing.match import Entry, Router
 from headgate.runtime import messages
@@ -66,7 +69,8 @@ class WorkerAgent:
 
     worker: this worker's number in the segment. make_strategy: builds a pool's strategy from its configuration; raises
     when it cannot. on_exit: called once when there is nothing left to do (after a drain or a stop); `engine.stop` by
-    default. on_applied: called after each snapshot that came into force.
+    default. on_applied: called after each snapshot that came into force. sources: the random sources that strategies were
+    given, whose state an explanation puts back.
     """
 
     def __init__(
@@ -80,6 +84,7 @@ class WorkerAgent:
         parts: Parts | None = None,
         on_exit: Callable[[], None] | None = None,
         on_applied: Callable[[], None] | None = None,
+        sources: Sequence[Random] = (),
     ) -> None:
         self._engine = engine
         self._segment = segment
@@ -89,6 +94,7 @@ class WorkerAgent:
         self._parts = parts or EngineParts(segment, worker)
         self._on_exit = on_exit or engine.stop
         self._on_applied = on_applied
+        self._sources = sources
         self._config: Config | None = None
         self._pools: dict[str, WorkerPool] = {}
         self._by_slot: dict[int, Backend] = {}
@@ -150,6 +156,8 @@ class WorkerAgent:
                     set_addresses(backend, message.addresses)
             case messages.Try():
                 self._try(message)
+            case messages.Explain():
+                self._explain(message)
             case messages.Leave():
                 self._leave()
             case messages.Drain():
@@ -197,6 +205,23 @@ class WorkerAgent:
             self._on_exit()
 
     # Snapshots
+
+    def _explain(self, message: messages.Explain) -> None:
+        """Only this worker knows whose turn it is; finding that out changes nothing (see `headgate.explain`)."""
+        explanation = None
+        problem = ""
+        try:
+            self._refresh()
+            if self._config is None:
+                raise BadQuestion("this worker runs no configuration yet")
+            listener = next((one for one in self._config.listeners if one.bind.text == message.listener), None)
+            if listener is None:
+                raise BadQuestion(f"there is no listener {message.listener}")
+            looks = {name: pool.look() for name, pool in self._pools.items()}
+            explanation = explain(message.question, self._config, listener, looks, sources=self._sources)
+        except Exception as error:
+            problem = _why(error)
+        self._channel.send(messages.Explained(message.number, explanation, problem))
 
     def _try(self, message: messages.Try) -> None:
         text = ""

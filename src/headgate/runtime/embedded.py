@@ -51,7 +51,13 @@ class Embedded:
         self.controller = Controller(config, self.segment, loop=self._loop)
         ours, theirs = DirectChannel.pair(self._loop.call_soon)
         self.agent = WorkerAgent(
-            engine, self.segment, 0, theirs, make_strategy=self.make_strategy, on_exit=self._exited.set
+            engine,
+            self.segment,
+            0,
+            theirs,
+            make_strategy=self.make_strategy,
+            on_exit=self._exited.set,
+            sources=[self.make_strategy.random],
         )
         self.agent.start()
         self._link: Link = self.controller.attach(ours, 0)

@@ -189,9 +189,9 @@ class Fleet:
             if record is None:
                 self._add(key, backend, pool.health, generation)
             else:
-                before = old.pools[key[0]].health
+                before = old.pools[key[0]]
                 record.config = backend
-                if before != pool.health:
+                if (before.health, before.proxy_protocol) != (pool.health, pool.proxy_protocol):
                     self._check(record, pool.health)
                 self._write(record)
         self._forget_what_was(generation)
@@ -331,7 +331,7 @@ class Fleet:
     # What is seen of them
 
     def _check(self, record: BackendRecord, health: Health) -> None:
-        plan = plan_for(health, record.config)
+        plan = plan_for(health, record.config, proxy_protocol=self._config.pools[record.pool].proxy_protocol)
         if plan is not None:
             self._monitor.watch(record.slot, plan, check_addresses(record.addresses, health.port))
             if not record.addresses:

@@ -19,6 +19,8 @@ from headgate.balancing.base import Strategy
 from headgate.balancing.round_robin import RoundRobin
 from headgate.config import schema
 from headgate.engine.stats import DRAINED, HALF_OPEN
+from headgate.explain.standing import PoolLook, Standing
+from headgate.observe import status
 from headgate.resilience import slow_start
 from headgate.resilience.eligibility import Level, eligible
 from headgate.resilience.gradient2 import Gradient2
@@ -117,6 +119,55 @@ class WorkerPool:
     def panic(self) -> bool:
         """Are ejected backends used, since too few others are left?"""
         return self._panic
+
+    def look(self) -> PoolLook:
+        """Everything that decides where a request to this pool goes now, for an explanation."""
+        factors = {view.backend: (view.flags, view.factor) for view in self._views}
+        return PoolLook(
+            name=self.name,
+            config=self.config,
+            backends=[self._standing(backend, *factors[backend]) for backend in self.backends],
+            levels=self._levels,
+            panic=self._panic,
+            sticky=self.pool.sticky,
+            placer=self._strategies,
+            fallback=self._fallback,
+            works=self._strategy_works,
+            probe=self._attempts.next_probe,
+            full=self._full(),
+        )
+
+    def _standing(self, backend: Backend, flags: int, factor: float) -> Standing:
+        known, weight, reason, _ = self._segment.backend_state(backend.slot)
+        return Standing(
+            backend=backend,
+            state=status.state_of(flags),
+            flags=flags,
+            reason=reason,
+            weight=weight,
+            factor=factor,
+            priority=backend.priority,
+            active=backend.active,
+            eligible=backend.eligible,
+            bound_ok=backend.bound_ok,
+            full=self._backend_full(backend),
+            here="its breaker tripped in this worker a moment ago" if flags != known else "",
+        )
+
+    def _backend_full(self, backend: Backend) -> str:
+        config = backend.config
+        if config.max_requests and backend.active >= config.max_requests:
+            return f"full: {backend.active} of max_requests = {config.max_requests} in flight"
+        if config.max_connections:
+            counted = self._segment.backend_totals(backend.slot)
+            if counted.connections >= config.max_connections and not counted.idle:
+                return f"full: all of max_connections = {config.max_connections} are in use"
+        return ""
+
+    def _full(self) -> str:
+        limit = self.config.limits.max_requests
+        active = sum(backend.active for backend in self.backends) if limit else 0
+        return f"the pool is full: {active} of max_requests = {limit} in flight" if limit and active >= limit else ""
 
     # What should be
 

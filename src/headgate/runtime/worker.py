@@ -13,6 +13,7 @@ import contextlib
 import gc
 import logging
 import os
+import random
 import resource
 import signal
 import socket
@@ -28,6 +29,9 @@ from headgate.runtime.strategies import StrategyMaker
 from headgate.runtime.transport import MessageChannel
 
 EXIT_COULD_NOT_START = 3
+
+# An environment variable: strategies then draw the same numbers in every run, each worker its own.
+SEED = "HEADGATE_SEED"
 
 # Four thousand small buffers: less would refuse ordinary traffic on a small machine.
 _LEAST_BUFFERS = 64 << 20
@@ -76,8 +80,19 @@ def _start(channel: MessageChannel, segment: Segment, worker: int, app_dir: str 
     engine = Engine(segment, worker)
     engine.buffer_limit = _buffer_limit(segment.used)
     segment.set_worker(worker, "started_ms", time.time_ns() // 1_000_000)
-    make_strategy = StrategyMaker(lambda: engine.now, app_dir=app_dir, worker=worker)
-    agent = WorkerAgent(engine, segment, worker, channel, make_strategy=make_strategy, on_applied=_tune_gc_once())
+    seed = os.environ.get(SEED, "")
+    if seed:
+        random.seed(f"{seed} {worker}")  # which level of priority a request goes to is drawn from here
+    make_strategy = StrategyMaker(lambda: engine.now, app_dir=app_dir, worker=worker, seed=seed)
+    agent = WorkerAgent(
+        engine,
+        segment,
+        worker,
+        channel,
+        make_strategy=make_strategy,
+        on_applied=_tune_gc_once(),
+        sources=[make_strategy.random],
+    )
     agent.start()
     return engine
 

@@ -18,8 +18,9 @@ from headgate.config.addresses import Bind
 from headgate.config.schema import Admin, Config
 from headgate.config.validate import validate
 from headgate.engine.stats import Segment
+from headgate.explain.of_file import explain_file
 from headgate.runtime.controller import Controller
-from headgate.runtime.messages import Applied, Apply, Tried, Try
+from headgate.runtime.messages import Applied, Apply, Explain, Explained, Tried, Try
 from headgate.runtime.reload import ReloadResult
 from headgate.runtime.sockets import BoundSocket
 from headgate.runtime.transport import DirectChannel
@@ -71,6 +72,14 @@ class World:
                 self._channel.send(Applied(message.snapshot.generation))
             if isinstance(message, Try):
                 self._channel.send(Tried(message.number, self.refuses))
+            if isinstance(message, Explain) and self.answers:
+                self._channel.send(self._explained(message))
+
+    def _explained(self, message: Explain) -> Explained:
+        try:
+            return Explained(message.number, explain_file(self.controller.config, message.question))
+        except ValueError as error:
+            return Explained(message.number, None, str(error))
 
     async def plan(self) -> ReloadResult:
         if isinstance(self.read_again, ReloadResult):
