@@ -12,7 +12,7 @@ from msgspec import Meta
 
 from headgate.admin.endpoint import Body
 from headgate.explain.answer import Explanation as Explanation
-from headgate.observe.status import BackendStatus, PoolStatus, Record, State, TotalStatus
+from headgate.observe.status import BackendStatus, CertificateStatus, PoolStatus, Record, State, TotalStatus
 
 Level = Literal["debug", "info", "warning", "error"]
 Weight = Annotated[int, Meta(ge=0, le=256)]
@@ -78,6 +78,8 @@ class Status(Record, frozen=True, kw_only=True):
     pools: list[Pool]
     backends: list[Backend]
     totals: TotalStatus
+    certificates: list[CertificateStatus]
+    """Those of listeners, and those that backends are shown."""
 
 
 class BackendConnections(Record, frozen=True, kw_only=True):
@@ -141,6 +143,7 @@ class Metrics(Record, frozen=True, kw_only=True):
     workers: list[Worker]
     pools: list[Pool]
     backends: list[Backend]
+    certificates: list[CertificateStatus]
 
 
 class Change(Record, frozen=True, kw_only=True):
@@ -217,7 +220,7 @@ class ExplainRequest(Body, frozen=True):
     url: Annotated[str, Meta(min_length=1, max_length=8192)]
     """Absolute: "http://shop.example:8080/cart?x=1". Its port says which listener is meant."""
     method: Annotated[str, Meta(min_length=1, max_length=64)] = "GET"
-    headers: Annotated[list[tuple[str, str]], Meta(max_length=200)] = []
+    headers: Annotated[tuple[tuple[str, str], ...], Meta(max_length=200)] = ()
     """Names and values, in their order."""
     client: str = "127.0.0.1"
     """The address that connects."""

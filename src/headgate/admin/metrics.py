@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 
 from headgate import __version__
 from headgate.admin.documents import Backend, Metrics, Pool, Worker
-from headgate.observe.status import LatencyStatus
+from headgate.observe.status import CertificateStatus, LatencyStatus
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -77,7 +77,15 @@ def exposition(document: Metrics) -> bytes:
         for name, count in row.statuses.items()
     ]
     _family(out, "backend_responses_total", "counter", "Answers of backends by class of their status.", answers)
+    _certificates(out, document.certificates)
     return ("\n".join(out) + "\n").encode()
+
+
+def _certificates(out: list[str], certificates: Iterable[CertificateStatus]) -> None:
+    """One series for each file in each place, which stays the same when the certificate is renewed."""
+    seconds = [({"where": row.where, "file": row.file}, row.expires_seconds) for row in certificates]
+    text = "Seconds until the certificate expires; negative once it has."
+    _family(out, "certificate_expiry_seconds", "gauge", text, seconds)
 
 
 def _latencies(out: list[str], pools: Iterable[Pool]) -> None:

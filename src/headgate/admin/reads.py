@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -54,6 +55,7 @@ async def overview(call: Call) -> doc.Status:
         pools=pool_list(host, backends),
         backends=backends,
         totals=status.total_status(controller.segment),
+        certificates=status.certificate_list(controller.certificates, time.time()),
     )
 
 
@@ -149,6 +151,7 @@ async def metrics_json(call: Call) -> doc.Metrics:
         workers=worker_list(call.host.controller),
         pools=pool_list(call.host, found),
         backends=found,
+        certificates=status.certificate_list(call.host.controller.certificates, time.time()),
     )
 
 

@@ -83,6 +83,7 @@ class Server:
             if self._tasks:
                 await asyncio.wait(self._tasks, timeout=REST_S)
         await self.close()
+
     def end_streams(self) -> None:
         """End answers without an end: whoever may still ask will ask again."""
         for task in self._streams:

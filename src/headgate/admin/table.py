@@ -66,6 +66,13 @@ TABLE = Table(
         _get("/metrics.json", "The counters.", reads.metrics_json, doc.Metrics),
         _get("/events", "What happened lately.", reads.events, doc.Events, query=doc.EventsQuery),
         _get("/connections", "Who is connected, in numbers.", reads.connections, doc.Connections),
+        _get(
+            "/decisions",
+            "Where requests went of late: those that did not go well, and samples.",
+            explaining.decisions,
+            doc.Decisions,
+            query=doc.DecisionsQuery,
+        ),
         _get("/log-level", "How much the balancer says of itself.", reads.log_level, doc.LogLevel),
         _post(
             "/explain",

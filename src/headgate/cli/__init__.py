@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from headgate import __version__
 from headgate.cli import (
     add,
+    cert,
     check,
     demo,
     disable,
@@ -37,7 +38,7 @@ from headgate.config.problems import ConfigError
 _VERSION = f"headgate {__version__} (Python {sys.version_info.major}.{sys.version_info.minor}.{sys.version_info.micro})"
 _DESCRIPTION = "Headgate balances HTTP requests over your servers."
 _EPILOG = f"""\
-to run one: run, proxy, check, demo, simulate
+to run one: run, proxy, check, cert, demo, simulate
 to look at a running one: status, top, events, plan
 to change it: reload, drain, enable, disable, weight, add, remove, strategy, log-level
 
@@ -58,7 +59,7 @@ examples:
 
 
 COMMANDS = (
-    *(run, proxy, check, demo, simulate),
+    *(run, proxy, check, cert, demo, simulate),
     *(status, top, events, plan),
     *(reload, drain, enable, disable, weight, add, remove, strategy, log_level),
 )

@@ -11,7 +11,7 @@ import inspect
 import sys
 import types
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import msgspec
 
@@ -107,7 +107,7 @@ def _kind(hint: Any) -> str:
             expects = str(getattr(note, "expects", ""))
             return expects + (" or false" if FALSE_IS_NONE in notes and "false" not in expects else "")
     off = " or false" if FALSE_IS_NONE in notes else ""
-    if get_origin(hint) is types.UnionType:
+    if get_origin(hint) in (Union, types.UnionType):
         (hint,) = (arg for arg in get_args(hint) if arg is not types.NoneType)
     if get_origin(hint) is tuple:
         return f"a list; each {_kind(get_args(hint)[0])}"

@@ -18,13 +18,15 @@ cdef enum DownstreamState:
     DOWN_LINGER                 # answered for the last time: drain, then close
     DOWN_CLOSED
     DOWN_PROXY                  # whose connection this is has not been told yet (PROXY protocol)
+    DOWN_TLS                    # the TLS handshake, before all others
 
 cdef class Acceptor(Handler):
     cdef Context ctx
     cdef Listener listener
     cdef uint32_t open_connections
+    cdef uint32_t handshakes    # in progress
     cdef dict per_client        # address bytes -> open connections that count against max_connections_per_client
-    cdef bint paused            # EMFILE: not registered until a descriptor frees
+    cdef bint paused            # not registered: EMFILE, until a descriptor frees, or as many handshakes as may be
     cdef Timer timer
     cdef int _accept(self) noexcept
     cdef void _pause(self) noexcept
@@ -34,6 +36,7 @@ cdef class Acceptor(Handler):
     cdef void closed(self, ClientConnection connection) noexcept
     cdef void _uncount(self, ClientConnection connection) noexcept
     cdef bint _admit(self, ClientConnection connection) noexcept
+    cdef void handshake_over(self) noexcept
 
 cdef class ClientConnection(Connection):
     cdef Acceptor acceptor
@@ -61,9 +64,15 @@ cdef class ClientConnection(Connection):
     cdef bint interim           # a 1xx is on its way out, and nothing else
     cdef bint served            # has had an answer
     cdef bint counted           # stands in the acceptor's per_client
+    cdef bint plain_on_tls      # speaks plain HTTP where TLS is spoken: one answer says so
+    cdef bint shake_waits       # counted in Context.shakes_waiting
     cdef char *trailer
     cdef size_t trailer_size
 
+    cdef void _begin_tls(self) noexcept
+    cdef void _shake(self, bint waited) noexcept
+    cdef bint _identify(self) noexcept
+    cdef void _shaken(self, int outcome) noexcept
     cdef void _run(self) noexcept
     cdef bint _introduced(self) noexcept
     cdef void _name_peer(self) noexcept
@@ -77,6 +86,7 @@ cdef class ClientConnection(Connection):
     cdef int _queued(self) noexcept
     cdef void _stalled(self) noexcept
     cdef bint _send_unbuffered(self, const char *head, size_t head_size, const char *body, size_t size) noexcept
+    cdef bint _send_now(self, const char *head, size_t head_size, const char *body, size_t size) noexcept
     cdef void _reset(self) noexcept
     cdef void cut_off(self) noexcept
     cdef void _begin_body(self) noexcept

@@ -28,14 +28,15 @@ from headgate.engine.http1 cimport (
 )
 from headgate.engine.libc_net cimport (
     EAGAIN, ECONNABORTED, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, EPERM, EPOLLERR, EPOLLET, EPOLLEXCLUSIVE, EPOLLHUP, EPOLLIN, EPOLLOUT,
-    EPOLLRDHUP, EPROTO, MSG_MORE, MSG_NOSIGNAL, SHUT_WR, SIOCOUTQ, SOCK_CLOEXEC, SOCK_NONBLOCK, accept4, close, errno, ioctl, recv,
-    send, shutdown, sockaddr, sockaddr_storage, socklen_t,
+    EPOLLRDHUP, EPROTO, SIOCOUTQ, SOCK_CLOEXEC, SOCK_NONBLOCK, accept4, close, errno, ioctl, iovec, recv,
+    sockaddr, sockaddr_storage, socklen_t,
 )
 from headgate.engine.model cimport Listener
 from headgate.engine.proxied cimport proxy_take, report_refused, socket_ends
 from headgate.engine.proxy_protocol cimport PROXY_CUT, PROXY_TIMEOUT, PROXY_UNLISTED, ProxyHeader
 from headgate.engine.reactor cimport Handler
 from headgate.engine.stream cimport SEND_BROKEN, ExchangeBase
+from headgate.engine.tls cimport TLS_DONE, TLS_FAILED, TLS_PLAIN, TLS_WAIT, Tls
 
 cdef enum:
     TIMER_HEADER = 1
@@ -44,6 +45,7 @@ cdef enum:
     TIMER_LINGER
     TIMER_WRITE
     TIMER_ACCEPT
+    TIMER_HANDSHAKE
     # epoll wakes the worker that waited last first: taking few at a time leaves some for the others.
     ACCEPTS_PER_WAKE = 4
     TRAILER_CAPACITY = 8192
@@ -119,6 +121,10 @@ cdef class Acceptor(Handler):
         cdef ClientConnection connection
         cdef Listener listener = self.listener
         for i in range(ACCEPTS_PER_WAKE):
+            if listener.max_handshakes and self.handshakes >= listener.max_handshakes:
+                # The others wait in the kernel's queue, where they cost nothing, until one is over.
+                self._pause()
+                return i
             if self.ctx.short_of_descriptors():
                 # What is left is for connections to backends: clients that are in are to be served.
                 self._pause()
@@ -134,6 +140,7 @@ cdef class Acceptor(Handler):
                     continue
                 return i
             self.ctx.counters.accepted += 1
+            listener.counters.accepted += 1
             if listener.max_connections and self.open_connections >= listener.max_connections:
                 refused = 1
             connection = ClientConnection.__new__(ClientConnection, self.ctx, self)
@@ -150,12 +157,17 @@ cdef class Acceptor(Handler):
             if refused:
                 refused = 0
                 self.ctx.counters.refused_connections += 1
+                listener.counters.refused += 1
                 close(fd)
                 continue
             # Most clients send with the handshake's last packet: reading before the registration saves one round of epoll.
             connection.fd = fd
             connection.readable = True
-            got = connection.receive(SMALL_BUFFER) if listener.proxies is None else 1
+            # TLS reads by itself, and first of all; so does the header of the PROXY protocol, and before it.
+            if listener.proxies is not None:
+                got = 1
+            else:
+                got = connection.receive(SMALL_BUFFER) if listener.tls is None else -1
             if self.ctx.add(connection, fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET) < 0:
                 close(fd)
                 connection.fd = -1
@@ -166,7 +178,13 @@ cdef class Acceptor(Handler):
             self.ctx.counters.connections += 1
             self.ctx.connections += 1
             connection.writable = True
-            connection.state = DOWN_IDLE if listener.proxies is None else DOWN_PROXY
+            if listener.proxies is not None:
+                connection.state = DOWN_PROXY
+            elif listener.tls is not None:
+                connection._begin_tls()
+                continue
+            else:
+                connection.state = DOWN_IDLE
             # A connection that says nothing at all is held to the same time as one that says too little.
             self.ctx.arm(&connection.timer, listener.client_header, TIMER_HEADER)
             if got > 0:
@@ -200,6 +218,11 @@ cdef class Acceptor(Handler):
         self.ctx.connections -= 1
         self._uncount(connection)
         self.ctx.progress()
+
+    cdef void handshake_over(self) noexcept:
+        self.handshakes -= 1
+        if self.paused and self.handshakes + 1 == self.listener.max_handshakes and self.listener.fd >= 0:
+            self._resume()
 
     cdef void _uncount(self, ClientConnection connection) noexcept:
         cdef bytes key
@@ -279,6 +302,11 @@ cdef class ClientConnection(Connection):
 
     cdef void on_events(self, uint32_t events) noexcept:
         cdef int sent
+        if self.tls is not None:
+            self.tls.drained = False
+            if self.state == DOWN_TLS:
+                self._shake(False)
+                return
         if events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR):
             self.hung_up = True
             if self.x is not None and self.x.active and not self.x.tunnel and self.state != DOWN_LINGER:
@@ -338,6 +366,12 @@ cdef class ClientConnection(Connection):
         self.x.reject(KIND_CLIENT_TIMEOUT, 408, reason)
 
     cdef void on_ready(self) noexcept:
+        if self.shake_waits:
+            self.shake_waits = False
+            self.ctx.shakes_waiting -= 1
+            if self.state == DOWN_TLS:
+                self._shake(True)
+                return
         if self.state != DOWN_CLOSED:
             self._run()
 
@@ -350,6 +384,79 @@ cdef class ClientConnection(Connection):
                 self._body()
             return
         self._run()
+
+    # -- TLS ----------------------------------------------------------------------------------------------------
+
+    cdef void _begin_tls(self) noexcept:
+        """The connection is accepted (and has said who is behind it, where that is asked for): now TLS."""
+        cdef Listener listener = self.acceptor.listener
+        self.state = DOWN_TLS
+        self.acceptor.handshakes += 1
+        self.ctx.arm(&self.timer, listener.handshake, TIMER_HANDSHAKE)
+        try:
+            self.tls = self.ctx.begin_tls(listener.tls, True, None, None)
+        except BaseException as exception:
+            self.ctx.error("the TLS context of a listener", exception)
+            self._close()
+            return
+        self._shake(False)
+
+    cdef void _shake(self, bint waited) noexcept:
+        """Go on with the handshake, now or when it is this connection's turn."""
+        cdef int outcome
+        if not self.ctx.may_shake(self, waited):
+            self.shake_waits = True
+            return
+        outcome = self.ctx.shake(self.tls, self.fd)
+        if outcome == TLS_WAIT:
+            if self.tls.unsent is not None and self.tls.push(self.fd) < 0:
+                self._close()
+            return
+        self.acceptor.handshake_over()
+        self._shaken(outcome)
+
+    cdef void _shaken(self, int outcome) noexcept:
+        """The handshake is over."""
+        cdef Tls tls = self.tls
+        self.state = DOWN_IDLE
+        if outcome == TLS_DONE:
+            if not self._identify():
+                self._close()
+                return
+            self.writable = tls.unsent is None
+            self.readable = tls.more()
+        elif outcome == TLS_PLAIN:
+            # nginx has the status 497 for it: one answer tells what is wrong, in the language that is spoken.
+            self.inbuf = tls.raw
+            self.in_pos = 0
+            self.in_end = tls.raw_end
+            tls.raw = NULL
+            self.tls = None
+            self.plain_on_tls = True
+            self.readable = True
+        elif outcome == TLS_FAILED:
+            # The alert must not be overtaken by a reset.
+            self.state = DOWN_LINGER
+            self.lingered = 0
+            self._linger()
+            return
+        else:
+            self._close()
+            return
+        self.ctx.arm(&self.timer, self.acceptor.listener.client_header, TIMER_HEADER)
+        self._run()
+
+    cdef bint _identify(self) noexcept:
+        """Who is it? False: there is no telling, so it is not served."""
+        cdef object identify = self.acceptor.listener.identify
+        if identify is None:
+            return True
+        try:
+            self.tls.identity, self.tls.identity_lines = identify(self.tls.session_object)
+            return True
+        except BaseException as exception:
+            self.ctx.error("identify", exception)
+            return False
 
     # -- reading ------------------------------------------------------------------------------------------------
 
@@ -407,7 +514,8 @@ cdef class ClientConnection(Connection):
             self.ctx.counters.requests += 1
             self.ctx.counters.kind[<int>KIND_OVERLOADED] += 1
             self.ctx.counters.status[5] += 1
-            send(self.fd, answer, strlen(answer), MSG_NOSIGNAL)
+            self.acceptor.listener.counters.status[5] += 1
+            self._send_now(answer, strlen(answer), NULL, 0)
             self.state = DOWN_LINGER
             self.lingered = 0
             self._linger()
@@ -483,6 +591,7 @@ cdef class ClientConnection(Connection):
                 x.peer = self.peer
                 x.peer_text = self.peer_text
                 x.peer_length = self.peer_length
+                x.tls = self.tls
                 x.begin(self, self.acceptor.listener)
                 self.x = x
                 self.exchange = x
@@ -510,13 +619,18 @@ cdef class ClientConnection(Connection):
                     x.client_gone(KIND_CLIENT_GONE)
                     self._close()
                     return False
+                if self.plain_on_tls:
+                    x.reject(KIND_BAD_REQUEST, 400, b"plain HTTP on a port for HTTPS: use https://")
+                    continue
                 x.request_head()
                 # The exchange may be over by now: answered by ourselves, or refused.
                 continue
             if self.state == DOWN_BODY:
                 return self._body()
             if self.state == DOWN_PROXY and self._introduced():
-                continue
+                if self.acceptor.listener.tls is None:
+                    continue
+                self._begin_tls()
             return False
 
     cdef void _begin_body(self) noexcept:
@@ -752,9 +866,15 @@ cdef class ClientConnection(Connection):
         """A short answer without a buffer: the socket takes all of it at once, or the client gets none."""
         if self.fd < 0 or self.outbuf != NULL or not self.writable:
             return False
-        if send(self.fd, head, head_size, MSG_NOSIGNAL | (MSG_MORE if size else 0)) != <ssize_t>head_size:
-            return False
-        return size == 0 or send(self.fd, body, size, MSG_NOSIGNAL) == <ssize_t>size
+        return self._send_now(head, head_size, body, size)
+
+    cdef bint _send_now(self, const char *head, size_t head_size, const char *body, size_t size) noexcept:
+        cdef iovec parts[2]
+        parts[0].iov_base = <void *>head
+        parts[0].iov_len = head_size
+        parts[1].iov_base = <void *>body
+        parts[1].iov_len = size
+        return self._write(parts, 2 if size else 1) == <int64_t>(head_size + size)
 
     cdef void begin_tunnel(self) noexcept:
         self.in_framing = FRAMING_TUNNEL
@@ -794,7 +914,7 @@ cdef class ClientConnection(Connection):
         self.ctx.suspend(&self.timer)
         self.state = DOWN_LINGER
         self.lingered = 0
-        if self.out_end == self.out_pos:
+        if self.all_sent():
             self._linger()
         # else: what is left of the answer goes out first (write_timer runs).
 
@@ -820,8 +940,7 @@ cdef class ClientConnection(Connection):
             self._close()
             return
         if not self.half_closed:
-            self.half_closed = True
-            if shutdown(self.fd, SHUT_WR) < 0:
+            if self.end_writing() < 0:
                 self._close()
                 return
         self.release_in()
@@ -879,6 +998,8 @@ cdef class ClientConnection(Connection):
         cdef Buffer *head = NULL
         if self.state == DOWN_CLOSED:
             return
+        if self.state == DOWN_TLS:
+            self.acceptor.handshake_over()
         self.state = DOWN_CLOSED
         self.ctx.disarm(&self.timer)
         self.ctx.disarm(&self.write_timer)

@@ -19,6 +19,7 @@ from headgate.engine.context cimport (
     KIND_BAD_HEAD, KIND_BAD_STATUS, KIND_BODY_TIMEOUT, KIND_BODY_TOO_LARGE, KIND_CLIENT_GONE, KIND_CONNECT_FAILED, KIND_FIRST_BYTE_TIMEOUT, KIND_HEDGE_LOST,
     KIND_INTERNAL, KIND_LOCAL_RESOURCE, KIND_METHOD_NOT_ALLOWED, KIND_NO_BACKEND, KIND_NO_ROUTE, KIND_OK, KIND_OVERLOADED, KIND_QUEUE_TIMEOUT,
     KIND_REQUEST_TIMEOUT,
+    KIND_BAD_REQUEST, KIND_TLS_HANDSHAKE, KIND_TLS_VERIFY,
     KIND_RESET, KIND_RETRY, KIND_SERVER_ERROR, KIND_STALE, KIND_STATUS, KIND_TRUNCATED, KIND_VERDICT, KIND_WORD, RETRY_ALWAYS, RETRY_IDEMPOTENT,
     VERDICT_NONE, VERDICT_SUCCESS, Context, status_text,
 )
@@ -35,11 +36,15 @@ from headgate.engine.forwarded cimport resolve_forwarded
 from headgate.engine.http1 cimport FORM_BOTH, FORM_RFC7239, Answer, Forward, find_field, head_init, head_reset
 from headgate.engine.model cimport Backend, Listener, Outcome, Pool, Route
 from headgate.engine.proxied cimport prelude_for
+from headgate.engine.record cimport note_attempt, record_decision
 from headgate.engine.request cimport Request, cookie_value, lend, take_back
 from headgate.engine.retry cimport NOTE_REPLAY_CAP, retry_allowed, write_notes
 from headgate.engine.retry_after cimport retry_after_s
-from headgate.engine.stats cimport histogram_add
+from headgate.engine.histogram cimport coarse_add, coarse_add_at, histogram_add, histogram_add_at, histogram_index
+from headgate.engine.stats cimport NOT_RETRIED_DEADLINE, NOT_RETRIED_METHOD, NOT_RETRIED_NOBODY, NOT_RETRIED_REPLAY_CAP, NOT_RETRIED_RETRIES
 from headgate.engine.stream cimport SEND_BROKEN, ExchangeBase, Stream
+from headgate.engine.trace cimport TRACE_LINE, trace_line
+from headgate.engine.tracing cimport trace_begin
 from headgate.engine.upstream cimport BackendConnection, take_idle
 from headgate.engine.waiting cimport NO_PLACE, POOL_FULL, WaitingRoom, open_room
 
@@ -135,6 +140,7 @@ cdef class Exchange(ExchangeBase):
             self.ctx.disarm(&self.pause_timer)
         free(self.response.fields)
         free(self.request.fields)
+        free(self.failed_notes)
 
     cdef void begin(self, Stream down, Listener listener) noexcept:
         """Serve a request that starts to arrive on `down`. The head is parsed into self.request by its codec."""
@@ -163,7 +169,9 @@ cdef class Exchange(ExchangeBase):
         self.active = self.request_done = self.response_begun = self.interim_sent = self.response_sent = self.response_done = False
         self.ended = self.keep = self.tunnel = self.tunnel_up_ended = self.tunnel_down_ended = False
         self.stale_replayed = self.paid = self.hedged = self.excused = self.connected = self.upgrade_offered = False
-        self.trusted = self.contradicted = False
+        self.trusted = self.contradicted = self.recorded = self.broken = self.traced = False
+        self.failed_kept = 0
+        self.failed_all = 0
 
     cdef void release(self) noexcept:
         """Back to the spare ones; nothing refers to this exchange any more."""
@@ -172,6 +180,7 @@ cdef class Exchange(ExchangeBase):
         self.ctx.suspend(&self.pause_timer)
         self.down = None
         self.up = None
+        self.tls = None
         self.listener = None
         self.route = None
         self.pool = None
@@ -199,6 +208,8 @@ cdef class Exchange(ExchangeBase):
         ctx.counters.requests += 1
         ctx.counters.in_flight += 1
         ctx.in_flight += 1
+        if ctx.tracing:
+            trace_begin(self)
         self.client = self.peer
         if self.listener.has_trusted and self.listener.trusted.contains(&self.peer):
             self.trusted = True
@@ -237,6 +248,9 @@ cdef class Exchange(ExchangeBase):
         self.keep = (self.request.flags & HEAD_KEEP_ALIVE) != 0
         if self._local_endpoint():
             return
+        if listener.redirect_https and self.tls is None:
+            self._redirect()
+            return
         self._route()
         if self.route is None:
             self._answer(KIND_NO_ROUTE, 404, "no route matches this host and path")
@@ -271,7 +285,7 @@ cdef class Exchange(ExchangeBase):
         if route.version != pool.version:
             if not pool.bound:
                 pool.bind_engine(self.ctx, self.ctx.segment, self.ctx.worker)
-            route.bind_engine(self.ctx)
+            route.bind_engine(self.ctx, self.ctx.segment, self.ctx.worker)
             open_room(pool, self.ctx)
         budget_deposit(&pool.budget, self.ctx.now)
         if pool.sticky is not None and cookie_value(&self.request, pool.sticky_name, len(pool.sticky_name), &value, &value_size):
@@ -339,6 +353,18 @@ cdef class Exchange(ExchangeBase):
         self._answer(KIND_METHOD_NOT_ALLOWED, 405, "this page can only be read")
         return False
 
+    cdef void _redirect(self) noexcept:
+        """To the same place by https. 301 for what browsers navigate by, 308 for the rest: it forbids turning a POST into a GET."""
+        cdef bytes port = b"" if self.listener.redirect_https == 443 else b":%d" % self.listener.redirect_https
+        cdef bytes fields
+        cdef bint reading = self.request.method == METHOD_GET or self.request.method == METHOD_HEAD
+        if self.request.host.len == 0:
+            self._answer(KIND_BAD_REQUEST, 400, "no host: where to go by https cannot be told")
+            return
+        fields = (b"Location: https://" + <bytes>self.request.base[self.request.host.off:self.request.host.off + self.request.host.len] + port
+                  + <bytes>self.request.base[self.request.path.off:self.request.path.off + self.request.path.len] + b"\r\n")
+        self.say(KIND_OK, 301 if reading else 308, fields, "text/plain", "", 0)
+
     cdef void _local(self, int status, bytes body) noexcept:
         self.status = <uint16_t>status
         self.response_begun = self.response_sent = True
@@ -356,8 +382,12 @@ cdef class Exchange(ExchangeBase):
         if listener.match is None:
             return
         try:
-            found = listener.match((<bytes>self.request.base[self.request.host.off:self.request.host.off + self.request.host.len]).lower(),
-                                   <bytes>self.request.base[self.request.path.off:self.request.path.off + self.request.path.len])
+            host = (<bytes>self.request.base[self.request.host.off:self.request.host.off + self.request.host.len]).lower()
+            path = <bytes>self.request.base[self.request.path.off:self.request.path.off + self.request.path.len]
+            if listener.match_identity:
+                found = listener.match(host, path, None if self.tls is None else self.tls.identity)
+            else:
+                found = listener.match(host, path)
             self.route = <Route?>found if found is not None else None
         except BaseException as exception:
             self.ctx.error("the router", exception)
@@ -453,6 +483,8 @@ cdef class Exchange(ExchangeBase):
                 if self.paid:
                     self.paid = False
                     budget_refund(&self.pool.budget)
+                if self.tried is not None:
+                    self.pool.counters.not_retried[<int>NOT_RETRIED_NOBODY] += 1
                 self._fail(self.last_kind if self.last_kind != KIND_OK else KIND_NO_BACKEND)
                 return
             kind = self._begin_attempt(backend, False)
@@ -505,6 +537,7 @@ cdef class Exchange(ExchangeBase):
         if self.tried is not None and self.hedge is None:
             backend.counters.retried += 1
             ctx.counters.retries += 1
+            self.pool.counters.retried[self.last_kind] += 1
         if kind == KIND_LOCAL_RESOURCE:
             # No port or descriptor for a new connection: a kept one, of any age, is better than none.
             up = take_idle(backend, ctx, repeatable, True)
@@ -563,6 +596,7 @@ cdef class Exchange(ExchangeBase):
         cdef Listener listener = self.listener
         cdef Pool pool = self.pool
         cdef bytes host
+        cdef char traceparent[TRACE_LINE]
         memset(&forward, 0, sizeof(forward))
         forward.client = self.client_text
         forward.client_length = self.client_length
@@ -573,13 +607,21 @@ cdef class Exchange(ExchangeBase):
         forward.trusted = self.trusted
         forward.form = listener.forwarded
         forward.contradicted = self.contradicted
-        forward.tls = self.tls
+        if self.tls is not None:
+            forward.tls = True
+            if self.tls.identity_lines is not None:
+                forward.extra = self.tls.identity_lines
+                forward.extra_length = <uint32_t>len(self.tls.identity_lines)
         forward.framing = self.request_framing
         forward.keep_upgrade = self.upgrade_offered
         forward.keep_expect = (self.request.flags & HEAD_EXPECT_CONTINUE) != 0
         if listener.via:
             forward.via = listener.via
             forward.via_length = <uint16_t>len(listener.via)
+        if self.traced:
+            trace_line(traceparent, &self.trace, self.trace.span + self.attempts)
+            forward.trace = traceparent
+            forward.trace_length = TRACE_LINE
         host = backend.host if pool.host_of_backend else pool.host
         if host is not None:
             forward.host = host
@@ -700,10 +742,13 @@ cdef class Exchange(ExchangeBase):
                 return False
             hedge_cancel(self, KIND_HEDGE_LOST)
             ctx.counters.hedges_won += 1
+            self.pool.counters.hedges_won += 1
         if status >= 400 and self.pool.retry_status[status - 400] and not self.response_sent and self._may_retry(KIND_BAD_STATUS, False):
             self.tried_add(self.backend)
             other = self._pick()
-            if other is not None and retry_allowed(self, self.counted + 1) and self._replayable():
+            if other is None:
+                self.pool.counters.not_retried[<int>NOT_RETRIED_NOBODY] += 1
+            elif retry_allowed(self, self.counted + 1) and self._replayable():
                 self._dismiss(status)
                 self.chosen = other
                 self._retry_later()
@@ -720,6 +765,9 @@ cdef class Exchange(ExchangeBase):
         self.response_begun = True
         self.backend.counters.status[status // 100] += 1
         answer.date = ctx.date()
+        if self.tls is not None and self.listener.hsts is not None:
+            answer.hsts = self.listener.hsts
+            answer.hsts_length = <uint32_t>len(self.listener.hsts)
         if self.pool.sticky is not None and self.backend is not self.bound:
             cookie = self.backend.set_cookie
             if cookie is not None and len(cookie):
@@ -772,6 +820,7 @@ cdef class Exchange(ExchangeBase):
             self.paid = False
             budget_refund(&self.pool.budget)
         self.notes |= NOTE_REPLAY_CAP
+        self.pool.counters.not_retried[<int>NOT_RETRIED_REPLAY_CAP] += 1
         return False
 
     cdef double asks_for_pause(self, Head *head) noexcept:
@@ -963,7 +1012,11 @@ cdef class Exchange(ExchangeBase):
         if self.excused:
             self.excused = False
             verdict = VERDICT_NONE
+        if kind != KIND_OK:
+            note_attempt(self, backend, kind)
         backend.counters.active -= 1
+        if self.attempt_first_byte >= 0:
+            coarse_add(backend.first_byte_latency, <uint64_t>self.attempt_first_byte)
         if pool.room is not None:
             (<WaitingRoom>pool.room).give(backend, self.attempt_first_byte if verdict == VERDICT_SUCCESS
                                           else self.ctx.now - self.attempt_started if kind == KIND_FIRST_BYTE_TIMEOUT else -1)
@@ -1002,16 +1055,24 @@ cdef class Exchange(ExchangeBase):
             return False
         if KIND_RETRY[kind] == RETRY_ALWAYS:
             # Nothing was sent, so any method and size; not counted against `retries`, but bounded in time.
-            return self.ctx.now - self.connect_since < CONNECT_RETRY_NS
+            if self.ctx.now - self.connect_since < CONNECT_RETRY_NS:
+                return True
+            self.pool.counters.not_retried[<int>NOT_RETRIED_DEADLINE] += 1
+            return False
         if KIND_RETRY[kind] != RETRY_IDEMPOTENT:
             return False
         if kind != KIND_BAD_STATUS and not self.pool.retry_kinds >> kind & 1:
             return False
         if not self._idempotent() and not never_sent:
+            self.pool.counters.not_retried[<int>NOT_RETRIED_METHOD] += 1
             return False
         # counted: failed attempts so far that count; the one that is over now is among them except for BAD_STATUS,
         # which asks before it is over.
-        return self.counted + (1 if kind == KIND_BAD_STATUS else 0) <= self.pool.retries
+        if self.counted + (1 if kind == KIND_BAD_STATUS else 0) <= self.pool.retries:
+            return True
+        if self.pool.retries:
+            self.pool.counters.not_retried[<int>NOT_RETRIED_RETRIES] += 1
+        return False
 
     cdef void _retry_later(self) noexcept:
         """The first retry goes at once, further ones after a random pause."""
@@ -1051,6 +1112,7 @@ cdef class Exchange(ExchangeBase):
             # The race of RFC 9112 section 9.3.1: once more on a fresh connection, to the same backend, uncounted.
             self._attempt_over(KIND_STALE)
             self.stale_replayed = True
+            self.pool.counters.replayed += 1
             kind = self._begin_attempt(backend, True)
             if kind == KIND_OK:
                 return
@@ -1145,8 +1207,12 @@ cdef class Exchange(ExchangeBase):
     cdef void _fail(self, int kind) noexcept:
         """No answer from a backend: one of our own."""
         cdef const char *reason = KIND_WORD[kind]
+        cdef char text[256]
         if (self.pool.fallback_answer is not None or self.route.fallback is not None) and degrade(self, kind):
             return
+        if (kind == KIND_TLS_VERIFY or kind == KIND_TLS_HANDSHAKE) and self.shown is not None and self.shown.tls_error is not None:
+            snprintf(text, sizeof(text), "%s: %s", KIND_WORD[kind], <const char *>self.shown.tls_error)
+            reason = text
         self._answer(kind, KIND_STATUS[kind], reason)
 
     cdef void reject(self, int kind, int status, const char *reason) noexcept:
@@ -1197,6 +1263,8 @@ cdef class Exchange(ExchangeBase):
         cdef int64_t total
         cdef Pool pool = self.pool
         cdef bint keep = self.keep
+        cdef unsigned status_class = self.status // 100
+        cdef int at
         if not self.active:
             return
         self.active = False
@@ -1209,17 +1277,27 @@ cdef class Exchange(ExchangeBase):
         ctx.counters.kind[kind] += 1
         if self.tunnel:
             ctx.counters.tunnels -= 1
-        if 100 <= self.status < 600:
-            ctx.counters.status[self.status // 100] += 1
+        if status_class > 5:
+            status_class = 0
+        ctx.counters.status[status_class] += 1
+        self.listener.counters.status[status_class] += 1
         ctx.counters.bytes_received += self.bytes_received
         ctx.counters.bytes_sent += self.bytes_sent
         if kind == KIND_OK:
             ctx.counters.answered += 1
         total = ctx.now - self.started
-        if pool is not None and not self.tunnel:
-            histogram_add(pool.latency, <uint64_t>total)
-            if self.first_byte >= 0:
-                histogram_add(pool.first_byte_latency, <uint64_t>self.first_byte)
+        if pool is not None:
+            pool.counters.status[status_class] += 1
+            self.route.counters.status[status_class] += 1
+            if not self.tunnel:
+                at = histogram_index(<uint64_t>total)
+                histogram_add_at(pool.latency, at, <uint64_t>total)
+                coarse_add_at(&self.route.counters.latency, at, <uint64_t>total)
+                if self.first_byte >= 0:
+                    histogram_add(pool.first_byte_latency, <uint64_t>self.first_byte)
+        ctx.sample_left -= 1
+        if self.recorded or kind != KIND_OK or ctx.sample_left < 0:
+            record_decision(self, kind)
         if ctx.access_log is not None:
             self._log(kind)
         down.complete(keep)

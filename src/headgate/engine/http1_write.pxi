@@ -88,6 +88,15 @@ cdef bint has_value(Head *head, uint8_t id) noexcept nogil:
     return False
 
 
+cdef bint goes_on(Head *head, const char *name, uint16_t size) noexcept nogil:
+    """Is there a field of this (lower-case) name that goes on?"""
+    cdef uint16_t i
+    for i in range(head.field_count):
+        if head.fields[i].name_len == size and not head.fields[i].drop and is_name(<const uint8_t *>head.base + head.fields[i].name_off, name, size):
+            return True
+    return False
+
+
 cdef inline void put_via(Out *out, Head *head, const char *via, size_t size) noexcept nogil:
     """Our own Via line behind those that came (RFC 9110 section 7.6.3): the version is that of the message received."""
     if via != NULL and size != 0:
@@ -183,7 +192,9 @@ cdef int64_t write_request(char *out, size_t capacity, Head *head, const Forward
     if not forward.trusted:
         skipped |= (bit(FIELD_X_FORWARDED_PROTO) | bit(FIELD_X_FORWARDED_HOST) | bit(FIELD_X_FORWARDED_PORT)
                     | bit(FIELD_X_FORWARDED_OTHER) | bit(FIELD_X_REAL_IP) | bit(FIELD_X_REQUEST_ID)
-                    | bit(FIELD_FORWARDED))
+                    | bit(FIELD_FORWARDED) | bit(FIELD_X_CLIENT_CERT))
+    elif forward.extra != NULL:
+        skipped |= bit(FIELD_X_CLIENT_CERT)     # it has shown us a certificate itself
     if forward.form != FORM_X:
         if forward.form == FORM_RFC7239:
             skipped |= (bit(FIELD_X_FORWARDED_PROTO) | bit(FIELD_X_FORWARDED_HOST) | bit(FIELD_X_FORWARDED_PORT)
@@ -221,6 +232,8 @@ cdef int64_t write_request(char *out, size_t capacity, Head *head, const Forward
         put_upgrade(&to, head)
     elif head.flags & HEAD_TE_TRAILERS:
         put(&to, b"Connection: TE\r\nTE: trailers\r\n", 30)
+    if forward.trace != NULL:
+        put(&to, forward.trace, forward.trace_length)
     if forward.extra != NULL:
         put(&to, forward.extra, forward.extra_length)
     put(&to, b"\r\n", 2)
@@ -262,6 +275,8 @@ cdef int64_t write_response(char *out, size_t capacity, Head *head, const Answer
             put(&to, b"Connection: close\r\n", 19)
         elif answer.minor_version == 0:
             put(&to, b"Connection: keep-alive\r\n", 24)
+        if answer.hsts != NULL and not goes_on(head, b"strict-transport-security", 25):
+            put(&to, answer.hsts, answer.hsts_length)
         if answer.extra != NULL:
             put(&to, answer.extra, answer.extra_length)
     elif answer.keep_upgrade and head.status == 101:

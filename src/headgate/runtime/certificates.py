@@ -44,6 +44,7 @@ class Certificates:
         self._changed = changed
         self._note = note
         self._config = Config()
+        self._built = built.Built()
         self._reminder = Reminder()
         self._watched: dict[str, FileWatch] = {}
         self._unverified: set[str] = set()
@@ -53,16 +54,18 @@ class Certificates:
         """What is in force."""
         self.used: list[Used] = []
         """Which certificates that are."""
-        self.built = built.Built()
-        """The contexts for checks of backends."""
 
     def read(self, config: Config, *, anew: bool) -> TlsFiles:
         """The files of a configuration, looked over; anew: those too that are in force. Raises check.Problems."""
         return check.read(config, None if anew else self.files)
 
-    def use(self, config: Config, content: TlsFiles) -> None:
+    def build(self, config: Config, content: TlsFiles) -> built.Built:
+        """The contexts for checks of backends. Raises ValueError."""
+        return built.Built(config, content, self._built, listeners=False)
+
+    def use(self, config: Config, content: TlsFiles, made: built.Built) -> None:
         """They are in force now."""
-        self.built = built.Built(config, content, self.built, listeners=False)
+        self._built = made
         self._config = config
         self.files = content
         self.used = used(config, content)
@@ -140,9 +143,7 @@ class Certificates:
 
 def _watched(config: Config) -> list[str]:
     numbers = [number for number, listener in enumerate(config.listeners) if listener.tls and listener.tls.watch]
-    return [
-        path for key, path in dict.fromkeys(files.named(config)) if key[0] == "listeners" and key[1] in numbers
-    ]
+    return [path for key, path in dict.fromkeys(files.named(config)) if key[0] == "listeners" and key[1] in numbers]
 
 
 def _beside(config: Config, key: Key) -> Iterable[str]:

@@ -20,6 +20,7 @@ from headgate.config.schema import Config, Strategy
 from headgate.discovery.dns import Lookup, system_lookup
 from headgate.engine import stats
 from headgate.observe.logging import LEVELS
+from headgate.observe.sums import Names
 from headgate.runtime import edits, overrides, states
 from headgate.runtime.certificates import Certificates
 from headgate.runtime.drains import checked_deadline
@@ -50,7 +51,6 @@ from headgate.runtime.secrets import machine_secret, pool_secret, state_director
 from headgate.runtime.snapshot import Snapshot
 from headgate.runtime.states import BackendRecord
 from headgate.runtime.transport import DirectChannel, MessageChannel
-from headgate.tls.built import Built
 from headgate.tls.files import TlsFiles
 from headgate.tls.inventory import Used
 
@@ -187,6 +187,17 @@ class Controller:
         return self._fleet.pool_slots
 
     @property
+    def names(self) -> Names:
+        """Whose counters there are to read: everything configured now, and the workers that are attached."""
+        return Names(
+            backends=[(record.pool, record.config.name, record.slot) for record in self.backends()],
+            pools={name: slot for name, slot in self.pool_slots.items() if name in self._config.pools},
+            routes=self._fleet.traffic.routes,
+            listeners=self._fleet.traffic.listeners,
+            workers=sorted(link.worker for link in self._links),
+        )
+
+    @property
     def in_panic(self) -> Collection[str]:
         """The pools in which ejected backends are used, since too few others are left."""
         return self._fleet.in_panic
@@ -223,6 +234,8 @@ class Controller:
             backend_slots=self._fleet.backend_slots,
             addresses={record.slot: list(record.addresses) for record in self._fleet.records.values()},
             sticky_secrets=self._sticky_secrets(),
+            listener_slots=self._fleet.traffic.listeners,
+            route_slots=self._fleet.traffic.routes,
             tls=self.tls,
         )
 
@@ -263,6 +276,8 @@ class Controller:
         link.close()
         if link in self._links:
             self._links.remove(link)
+            lost = self._segment.worker_totals(link.worker)["in_flight"]
+            self._segment.add_supervisor("requests_lost", max(0, lost))
             self._rehearsing.pop(link, None)
             self._late.discard(link)
             self.explaining.gone(link)
@@ -430,8 +445,9 @@ class Controller:
             self.on_changes(changes)
 
     def _apply(self, config: Config, tls: TlsFiles) -> None:
-        self._fleet.apply(config, self._generation + 1, Built(config, tls, self._certificates.built, listeners=False))
-        self._certificates.use(config, tls)
+        built = self._certificates.build(config, tls)
+        self._fleet.apply(config, self._generation + 1, built)
+        self._certificates.use(config, tls, built)
         self._config = config
         self.publish()
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 from headgate.config.schema import Config
 from headgate.engine import Engine, Segment
+from headgate.engine.decisions import Decisions
 from headgate.runtime.agent import WorkerAgent
 from headgate.runtime.closing import let_in_no_more
 from headgate.runtime.controller import Controller
@@ -46,6 +47,7 @@ class Embedded:
         self.segment = Segment.create(
             1, backends=max(_LEAST_BACKENDS, 2 * backends), pools=max(_LEAST_POOLS, 2 * len(config.pools))
         )
+        self.decisions = Decisions.create(1)
         self._engine = engine = Engine(self.segment, 0)
         self.make_strategy = StrategyMaker(lambda: engine.now, app_dir=app_dir, local=strategies)
         self.controller = Controller(config, self.segment, loop=self._loop)
@@ -58,6 +60,7 @@ class Embedded:
             make_strategy=self.make_strategy,
             on_exit=self._exited.set,
             sources=[self.make_strategy.random],
+            decisions=self.decisions,
         )
         self.agent.start()
         self._link: Link = self.controller.attach(ours, 0)

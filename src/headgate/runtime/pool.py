@@ -8,6 +8,7 @@ places a request for `levels`.
 from __future__ import annotations
 
 import os
+import ssl
 import traceback
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -172,12 +173,17 @@ class WorkerPool:
     # What should be
 
     def apply(
-        self, config: schema.Pool, members: Sequence[Member], strategies: Mapping[int, Strategy], secret: bytes
+        self,
+        config: schema.Pool,
+        members: Sequence[Member],
+        strategies: Mapping[int, Strategy],
+        secret: bytes,
+        tls: ssl.SSLContext | None = None,
     ) -> list[Backend]:
         """Become this. Members that stay keep their engine object. Returns those that do not, to be watched out.
 
         strategies: new ones, by priority; a priority that is not in it keeps what it has. secret: signs the stickiness
-        cookies.
+        cookies. tls: the context for https backends.
         """
         breaker_changed = config.breaker != self.config.breaker
         if config != self.config:
@@ -193,6 +199,7 @@ class WorkerPool:
             elif backend.config != member.config:
                 backend.configure(member.config)
             set_addresses(backend, member.addresses)
+            _secure(backend, member.config, config, tls)
             backend.priority = member.config.priority
             self._members[key] = backend
         left = list(before.values())
@@ -358,6 +365,15 @@ def set_addresses(backend: Backend, addresses: list[bytes]) -> None:
         backend.addresses = addresses
         if not set(before) <= set(addresses):
             backend.close_idle()
+
+
+def _secure(backend: Backend, config: schema.Backend, pool: schema.Pool, tls: ssl.SSLContext | None) -> None:
+    """Meet it so from now on. Connections that were made otherwise are not kept."""
+    context = tls if config.url.tls else None
+    name = (pool.tls.server_name or config.url.host) if context is not None else ""
+    if backend.tls is not context or backend.server_name != name:
+        backend.tls, backend.server_name = context, name
+        backend.close_idle()
 
 
 def _describe(error: BaseException) -> str:

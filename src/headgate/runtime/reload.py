@@ -171,6 +171,7 @@ class Reloader:
         async with self._one_at_a_time:
             result = await self._swap(before, tls)
             if result.ok:
+                self._controller.segment.add_supervisor("rollbacks")
                 self._controller.note("reload taken back", why, quiet=True)
             for problem in result.problems:
                 log.error("reload: the old configuration cannot come back: %s", problem)
@@ -265,4 +266,4 @@ class Reloader:
 
     def _counts(self) -> Counts:
         status = self._controller.segment.totals()["status"]
-        return Counts(sum(status), status[5])
+        return Counts(sum(status[1:]), status[5])

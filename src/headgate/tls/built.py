@@ -17,11 +17,16 @@ _BESIDE = ("handshake_timeout", "max_handshakes", "hsts", "watch")
 
 
 class Built:
-    """The contexts of a configuration. before: those of the one before. listeners: those of listeners, too; else of pools
-    only. Raises ValueError for what cannot be built, with the key it stands at."""
+    """The contexts of a configuration. before: those of the one before. listeners: those of listeners, too; else of
+    pools only. Raises ValueError for what cannot be built, with the key it stands at."""
 
     def __init__(
-        self, config: Config | None = None, files: TlsFiles = NONE, before: Built | None = None, *, listeners: bool = True
+        self,
+        config: Config | None = None,
+        files: TlsFiles = NONE,
+        before: Built | None = None,
+        *,
+        listeners: bool = True,
     ) -> None:
         self._files = files
         self._made: dict[Hashable, ssl.SSLContext] = {}

@@ -58,5 +58,7 @@ def identify(connection: Connection) -> tuple[Identity | None, bytes]:
         return None, NOBODY
     certificate = x509.parse(der)
     fingerprint = hashlib.sha256(der).hexdigest()
-    lines = f"{VERIFY}: SUCCESS\r\n{SUBJECT}: {certificate.subject[:_LONGEST_SUBJECT]}\r\n{FINGERPRINT}: {fingerprint}\r\n"
+    lines = (
+        f"{VERIFY}: SUCCESS\r\n{SUBJECT}: {certificate.subject[:_LONGEST_SUBJECT]}\r\n{FINGERPRINT}: {fingerprint}\r\n"
+    )
     return Identity(certificate.subject, fingerprint), lines.encode("ascii")

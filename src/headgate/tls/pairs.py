@@ -9,7 +9,8 @@ from headgate.tls import pem, x509
 from headgate.tls.der import DerError
 from headgate.tls.files import as_path
 
-_MISMATCH = ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH")
+# The last: there is a key of one kind, and a certificate for one of another kind only.
+_MISMATCH = ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED")
 _REASONS = {
     "EE_KEY_TOO_SMALL": "its key is too short for OpenSSL's security level (RSA: 2048 bits at least)",
     "CA_KEY_TOO_SMALL": "a key in its chain is too short for OpenSSL's security level (RSA: 2048 bits at least)",

@@ -234,7 +234,8 @@ def distinguished_name(name: Value) -> str:
     """As RFC 4514 section 2 writes it: the last part first, in ASCII only, so that it can stand in a header field."""
     parts = []
     for relative in name.expect(der.SEQUENCE).items():
-        parts.append("+".join(_attribute(pair) for pair in relative.expect(der.SET).items()))
+        # The RFC leaves the order within one part open; OpenSSL turns that round as well.
+        parts.append("+".join(reversed([_attribute(pair) for pair in relative.expect(der.SET).items()])))
     return ",".join(reversed(parts))
 
 
