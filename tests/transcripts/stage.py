@@ -137,8 +137,9 @@ class Stage:
         for backend in pool.pool.members if self.backend_tls else ():
             backend.tls, backend.server_name = self.backend_tls
 
-    def reconfigure(self, limits: Mapping[str, Mapping[str, int]] | None = None) -> None:
-        """A reload: the same pool with other limits of its backends."""
+    def reconfigure(self, limits: Mapping[str, Mapping[str, int]] | None = None, **pool: object) -> None:
+        """A reload: the same pool with other limits of its backends, or other keys of its own."""
+        self._table |= pool
         tree = {"listeners": [{"bind": "127.0.0.1:0"}], "pools": {"web": self._pool_table(limits)}}
         self._apply(self.pool, Config.from_dict(tree), self._ports, None)
         self.settle()

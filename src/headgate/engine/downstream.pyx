@@ -141,6 +141,7 @@ cdef class Acceptor(Handler):
                     continue
                 return i
             self.ctx.counters.accepted += 1
+            listener.counters.accepted += 1
             if listener.max_connections and self.open_connections >= listener.max_connections:
                 refused = 1
             connection = ClientConnection.__new__(ClientConnection, self.ctx, self)
@@ -157,6 +158,7 @@ cdef class Acceptor(Handler):
             if refused:
                 refused = 0
                 self.ctx.counters.refused_connections += 1
+                listener.counters.refused += 1
                 close(fd)
                 continue
             # Most clients send with the handshake's last packet: reading before the registration saves one round of epoll.
@@ -519,6 +521,7 @@ cdef class ClientConnection(Connection):
             self.ctx.counters.requests += 1
             self.ctx.counters.kind[<int>KIND_OVERLOADED] += 1
             self.ctx.counters.status[5] += 1
+            self.acceptor.listener.counters.status[5] += 1
             self._send_now(answer, strlen(answer), NULL, 0)
             self.state = DOWN_LINGER
             self.lingered = 0

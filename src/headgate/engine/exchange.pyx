@@ -13,7 +13,8 @@ from libc.stdio cimport snprintf
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcmp, memset, strlen
 
-from headgate.engine.accesslog cimport LogEntry
+from headgate.engine.accesslog cimport AccessLog
+from headgate.engine.logline cimport ENTRY_FAILED, LogEntry
 from headgate.engine.address cimport Address, address_format, resolve_client
 from headgate.engine.context cimport (
     KIND_BAD_HEAD, KIND_BAD_STATUS, KIND_BODY_TIMEOUT, KIND_BODY_TOO_LARGE, KIND_CLIENT_GONE, KIND_CONNECT_FAILED, KIND_FIRST_BYTE_TIMEOUT, KIND_HEDGE_LOST,
@@ -36,11 +37,15 @@ from headgate.engine.forwarded cimport resolve_forwarded
 from headgate.engine.http1 cimport FORM_BOTH, FORM_RFC7239, Answer, Forward, find_field, head_init, head_reset
 from headgate.engine.model cimport Backend, Listener, Outcome, Pool, Route
 from headgate.engine.proxied cimport prelude_for
+from headgate.engine.record cimport note_attempt, record_decision
 from headgate.engine.request cimport Request, cookie_value, lend, take_back
 from headgate.engine.retry cimport NOTE_REPLAY_CAP, retry_allowed, write_notes
 from headgate.engine.retry_after cimport retry_after_s
-from headgate.engine.stats cimport histogram_add
+from headgate.engine.histogram cimport coarse_add, coarse_add_at, histogram_add, histogram_add_at, histogram_index
+from headgate.engine.stats cimport NOT_RETRIED_DEADLINE, NOT_RETRIED_METHOD, NOT_RETRIED_NOBODY, NOT_RETRIED_REPLAY_CAP, NOT_RETRIED_RETRIES
 from headgate.engine.stream cimport SEND_BROKEN, ExchangeBase, Stream
+from headgate.engine.trace cimport TRACE_LINE, trace_line
+from headgate.engine.tracing cimport trace_begin
 from headgate.engine.upstream cimport BackendConnection, take_idle
 from headgate.engine.waiting cimport NO_PLACE, POOL_FULL, WaitingRoom, open_room
 
@@ -136,6 +141,7 @@ cdef class Exchange(ExchangeBase):
             self.ctx.disarm(&self.pause_timer)
         free(self.response.fields)
         free(self.request.fields)
+        free(self.failed_notes)
 
     cdef void begin(self, Stream down, Listener listener) noexcept:
         """Serve a request that starts to arrive on `down`. The head is parsed into self.request by its codec."""
@@ -152,7 +158,7 @@ cdef class Exchange(ExchangeBase):
         head_reset(&self.request)
         self.tried = None
         self.bytes_received = self.bytes_sent = 0
-        self.attempts = self.counted = 0
+        self.attempts = self.counted = self.failed_count = 0
         self.status = 0
         self.last_kind = KIND_OK
         self.notes = 0
@@ -164,7 +170,9 @@ cdef class Exchange(ExchangeBase):
         self.active = self.request_done = self.response_begun = self.interim_sent = self.response_sent = self.response_done = False
         self.ended = self.keep = self.tunnel = self.tunnel_up_ended = self.tunnel_down_ended = False
         self.stale_replayed = self.paid = self.hedged = self.excused = self.connected = self.upgrade_offered = False
-        self.trusted = self.contradicted = False
+        self.trusted = self.contradicted = self.recorded = self.broken = self.traced = False
+        self.failed_kept = 0
+        self.failed_all = 0
 
     cdef void release(self) noexcept:
         """Back to the spare ones; nothing refers to this exchange any more."""
@@ -201,6 +209,8 @@ cdef class Exchange(ExchangeBase):
         ctx.counters.requests += 1
         ctx.counters.in_flight += 1
         ctx.in_flight += 1
+        if ctx.tracing:
+            trace_begin(self)
         self.client = self.peer
         if self.listener.has_trusted and self.listener.trusted.contains(&self.peer):
             self.trusted = True
@@ -276,7 +286,7 @@ cdef class Exchange(ExchangeBase):
         if route.version != pool.version:
             if not pool.bound:
                 pool.bind_engine(self.ctx, self.ctx.segment, self.ctx.worker)
-            route.bind_engine(self.ctx)
+            route.bind_engine(self.ctx, self.ctx.segment, self.ctx.worker)
             open_room(pool, self.ctx)
         budget_deposit(&pool.budget, self.ctx.now)
         if pool.sticky is not None and cookie_value(&self.request, pool.sticky_name, len(pool.sticky_name), &value, &value_size):
@@ -477,6 +487,8 @@ cdef class Exchange(ExchangeBase):
                 if self.paid:
                     self.paid = False
                     budget_refund(&self.pool.budget)
+                if self.tried is not None:
+                    self.pool.counters.not_retried[<int>NOT_RETRIED_NOBODY] += 1
                 self._fail(self.last_kind if self.last_kind != KIND_OK else KIND_NO_BACKEND)
                 return
             kind = self._begin_attempt(backend, False)
@@ -529,6 +541,7 @@ cdef class Exchange(ExchangeBase):
         if self.tried is not None and self.hedge is None:
             backend.counters.retried += 1
             ctx.counters.retries += 1
+            self.pool.counters.retried[self.last_kind] += 1
         if kind == KIND_LOCAL_RESOURCE:
             # No port or descriptor for a new connection: a kept one, of any age, is better than none.
             up = take_idle(backend, ctx, repeatable, True)
@@ -587,6 +600,7 @@ cdef class Exchange(ExchangeBase):
         cdef Listener listener = self.listener
         cdef Pool pool = self.pool
         cdef bytes host
+        cdef char traceparent[TRACE_LINE]
         memset(&forward, 0, sizeof(forward))
         forward.client = self.client_text
         forward.client_length = self.client_length
@@ -608,6 +622,10 @@ cdef class Exchange(ExchangeBase):
         if listener.via:
             forward.via = listener.via
             forward.via_length = <uint16_t>len(listener.via)
+        if self.traced:
+            trace_line(traceparent, &self.trace, self.trace.span + self.attempts)
+            forward.trace = traceparent
+            forward.trace_length = TRACE_LINE
         host = backend.host if pool.host_of_backend else pool.host
         if host is not None:
             forward.host = host
@@ -728,10 +746,13 @@ cdef class Exchange(ExchangeBase):
                 return False
             hedge_cancel(self, KIND_HEDGE_LOST)
             ctx.counters.hedges_won += 1
+            self.pool.counters.hedges_won += 1
         if status >= 400 and self.pool.retry_status[status - 400] and not self.response_sent and self._may_retry(KIND_BAD_STATUS, False):
             self.tried_add(self.backend)
             other = self._pick()
-            if other is not None and retry_allowed(self, self.counted + 1) and self._replayable():
+            if other is None:
+                self.pool.counters.not_retried[<int>NOT_RETRIED_NOBODY] += 1
+            elif retry_allowed(self, self.counted + 1) and self._replayable():
                 self._dismiss(status)
                 self.chosen = other
                 self._retry_later()
@@ -803,6 +824,7 @@ cdef class Exchange(ExchangeBase):
             self.paid = False
             budget_refund(&self.pool.budget)
         self.notes |= NOTE_REPLAY_CAP
+        self.pool.counters.not_retried[<int>NOT_RETRIED_REPLAY_CAP] += 1
         return False
 
     cdef double asks_for_pause(self, Head *head) noexcept:
@@ -991,10 +1013,18 @@ cdef class Exchange(ExchangeBase):
         self.backend = None
         self.up = None
         self.last_kind = <uint8_t>kind
+        if kind != KIND_OK and self.failed_count < ENTRY_FAILED:
+            self.failed_kind[self.failed_count] = <uint8_t>kind
+            self.failed_slot[self.failed_count] = backend.slot
+            self.failed_count += 1
         if self.excused:
             self.excused = False
             verdict = VERDICT_NONE
+        if kind != KIND_OK:
+            note_attempt(self, backend, kind)
         backend.counters.active -= 1
+        if self.attempt_first_byte >= 0:
+            coarse_add(backend.first_byte_latency, <uint64_t>self.attempt_first_byte)
         if pool.room is not None:
             (<WaitingRoom>pool.room).give(backend, self.attempt_first_byte if verdict == VERDICT_SUCCESS
                                           else self.ctx.now - self.attempt_started if kind == KIND_FIRST_BYTE_TIMEOUT else -1)
@@ -1033,16 +1063,24 @@ cdef class Exchange(ExchangeBase):
             return False
         if KIND_RETRY[kind] == RETRY_ALWAYS:
             # Nothing was sent, so any method and size; not counted against `retries`, but bounded in time.
-            return self.ctx.now - self.connect_since < CONNECT_RETRY_NS
+            if self.ctx.now - self.connect_since < CONNECT_RETRY_NS:
+                return True
+            self.pool.counters.not_retried[<int>NOT_RETRIED_DEADLINE] += 1
+            return False
         if KIND_RETRY[kind] != RETRY_IDEMPOTENT:
             return False
         if kind != KIND_BAD_STATUS and not self.pool.retry_kinds >> kind & 1:
             return False
         if not self._idempotent() and not never_sent:
+            self.pool.counters.not_retried[<int>NOT_RETRIED_METHOD] += 1
             return False
         # counted: failed attempts so far that count; the one that is over now is among them except for BAD_STATUS,
         # which asks before it is over.
-        return self.counted + (1 if kind == KIND_BAD_STATUS else 0) <= self.pool.retries
+        if self.counted + (1 if kind == KIND_BAD_STATUS else 0) <= self.pool.retries:
+            return True
+        if self.pool.retries:
+            self.pool.counters.not_retried[<int>NOT_RETRIED_RETRIES] += 1
+        return False
 
     cdef void _retry_later(self) noexcept:
         """The first retry goes at once, further ones after a random pause."""
@@ -1082,6 +1120,7 @@ cdef class Exchange(ExchangeBase):
             # The race of RFC 9112 section 9.3.1: once more on a fresh connection, to the same backend, uncounted.
             self._attempt_over(KIND_STALE)
             self.stale_replayed = True
+            self.pool.counters.replayed += 1
             kind = self._begin_attempt(backend, True)
             if kind == KIND_OK:
                 return
@@ -1232,6 +1271,8 @@ cdef class Exchange(ExchangeBase):
         cdef int64_t total
         cdef Pool pool = self.pool
         cdef bint keep = self.keep
+        cdef unsigned status_class = self.status // 100
+        cdef int at
         if not self.active:
             return
         self.active = False
@@ -1244,17 +1285,27 @@ cdef class Exchange(ExchangeBase):
         ctx.counters.kind[kind] += 1
         if self.tunnel:
             ctx.counters.tunnels -= 1
-        if 100 <= self.status < 600:
-            ctx.counters.status[self.status // 100] += 1
+        if status_class > 5:
+            status_class = 0
+        ctx.counters.status[status_class] += 1
+        self.listener.counters.status[status_class] += 1
         ctx.counters.bytes_received += self.bytes_received
         ctx.counters.bytes_sent += self.bytes_sent
         if kind == KIND_OK:
             ctx.counters.answered += 1
         total = ctx.now - self.started
-        if pool is not None and not self.tunnel:
-            histogram_add(pool.latency, <uint64_t>total)
-            if self.first_byte >= 0:
-                histogram_add(pool.first_byte_latency, <uint64_t>self.first_byte)
+        if pool is not None:
+            pool.counters.status[status_class] += 1
+            self.route.counters.status[status_class] += 1
+            if not self.tunnel:
+                at = histogram_index(<uint64_t>total)
+                histogram_add_at(pool.latency, at, <uint64_t>total)
+                coarse_add_at(&self.route.counters.latency, at, <uint64_t>total)
+                if self.first_byte >= 0:
+                    histogram_add(pool.first_byte_latency, <uint64_t>self.first_byte)
+        ctx.sample_left -= 1
+        if self.recorded or kind != KIND_OK or ctx.sample_left < 0:
+            record_decision(self, kind)
         if ctx.access_log is not None:
             self._log(kind)
         down.complete(keep)
@@ -1265,6 +1316,10 @@ cdef class Exchange(ExchangeBase):
         cdef char word[128]
         cdef Head *head = &self.request
         cdef bytes url
+        cdef AccessLog log = self.ctx.access_log
+        if (log.samples and kind == KIND_OK and self.status < 500 and not self.notes and not self.failed_count
+                and not log.chosen(self.id_text, self.id_length)):
+            return
         entry.time_ns = self.started_wall
         entry.client = self.client_text
         entry.client_length = self.client_length
@@ -1305,4 +1360,42 @@ cdef class Exchange(ExchangeBase):
         entry.first_byte_ns = self.first_byte
         entry.queued_ns = self.queued_ns
         entry.total_ns = self.ctx.now - self.started
-        self.ctx.access_log.write(&entry)
+        if log.plan is not None:
+            self._log_more(&entry)
+        log.write(&entry)
+
+    cdef void _log_more(self, LogEntry *entry) noexcept:
+        """What only a log with chosen fields may have."""
+        cdef int index
+        cdef bytes url
+        cdef const char *word
+        entry.listener = self.listener.bind_bytes
+        entry.listener_length = <uint32_t>len(self.listener.bind_bytes)
+        entry.route = NULL
+        entry.route_length = 0
+        if self.route is not None:
+            entry.route = self.route.name_bytes
+            entry.route_length = <uint32_t>len(self.route.name_bytes)
+        entry.tls = self.tls is not None
+        entry.failed_count = self.failed_count
+        for index in range(self.failed_count):
+            # The backends live: they stand in `tried`, or are the last one.
+            url = self._url_of(self.failed_slot[index])
+            entry.failed[index].data = <const char *>url if url is not None else NULL
+            entry.failed[index].length = <uint32_t>len(url) if url is not None else 0
+            word = KIND_WORD[self.failed_kind[index]]
+            entry.failed_word[index].data = word
+            entry.failed_word[index].length = <uint32_t>strlen(word)
+        self.ctx.access_log.plan.look_up(&self.request, entry)
+
+    cdef bytes _url_of(self, int slot):
+        """Of a backend that this exchange has tried; None where it is not known any more (another pool took over)."""
+        cdef Backend backend
+        if self.shown is not None and self.shown.slot == slot:
+            return self.shown.url_bytes
+        if self.tried is not None:
+            for other in self.tried:
+                backend = <Backend>other
+                if backend.slot == slot:
+                    return backend.url_bytes
+        return None

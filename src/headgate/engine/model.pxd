@@ -7,7 +7,9 @@ from headgate.engine.budget cimport Budget
 from headgate.engine.http1 cimport Limits
 from headgate.engine.reactor cimport Handler, Reactor, TimerQueue
 from headgate.engine.recent cimport RecentLatency
-from headgate.engine.stats cimport BackendCounters, BackendPlaces, BackendState, Histogram, Segment
+from headgate.engine.stats cimport (
+    BackendCounters, BackendPlaces, BackendState, CoarseHistogram, Histogram, ListenerCounters, PoolCounters, RouteCounters, Segment,
+)
 
 cdef class Listener:
     cdef readonly int fd
@@ -17,6 +19,7 @@ cdef class Listener:
     cdef public object ready
     cdef readonly object config
     cdef readonly str bind
+    cdef bytes bind_bytes
     cdef bytes status_path
     cdef bytes ready_path
     cdef bytes via
@@ -46,6 +49,8 @@ cdef class Listener:
     cdef double client_idle_s
     cdef double client_write_s
     cdef Reactor reactor                # None until it was added to an engine
+    cdef readonly int slot              # where it counts; 0 = with those that have no place of their own
+    cdef ListenerCounters *counters     # NULL until it was added to an engine
     cdef TimerQueue *client_header
     cdef TimerQueue *client_body
     cdef TimerQueue *client_idle
@@ -91,6 +96,7 @@ cdef class Pool:
     cdef TimerQueue *keepalive_queue
     cdef Histogram *latency
     cdef Histogram *first_byte_latency
+    cdef PoolCounters *counters
     cdef public list members            # its backends, for the waiting room
     cdef public int eligible_count      # how many of them may be picked for a new session now
     cdef public object limiter          # adaptive concurrency: has `limit` and update(seconds, in_flight) -> limit; None = off
@@ -110,15 +116,20 @@ cdef class Route:
     cdef readonly Pool pool
     cdef readonly object config
     cdef public Route fallback          # where requests go when nothing in the pool is routable
+    cdef bytes label                    # host and path prefix, for the decisions
     cdef int64_t body_limit             # -1 = none, -2 = the listener's
     cdef frozenset upgrade              # lower-case protocol names that may pass
     cdef bint websocket
+    cdef readonly str name              # what it is called in logs
+    cdef bytes name_bytes
+    cdef readonly int slot              # where it counts; 0 = with those that have no place of their own
+    cdef RouteCounters *counters
     cdef TimerQueue *first_byte
     cdef TimerQueue *body_idle
     cdef TimerQueue *request
     cdef TimerQueue *tunnel_idle
     cdef uint32_t version               # of the pool's settings that the timers were taken from
-    cdef void bind_engine(self, Reactor reactor) noexcept
+    cdef void bind_engine(self, Reactor reactor, Segment segment, int worker) noexcept
 
 cdef class Backend:
     cdef readonly Pool pool
@@ -139,6 +150,7 @@ cdef class Backend:
     cdef readonly bytes tls_error                # why the last handshake failed
     cdef int64_t tls_said               # ns: when that was last told in the log
     cdef bytes url_bytes
+    cdef bytes name_bytes
     cdef bytes host
     cdef list _addresses                # packed sockaddr, owned
     cdef uint32_t preferred             # index of the address that worked last
@@ -147,6 +159,7 @@ cdef class Backend:
     cdef BackendState *state
     cdef BackendCounters *counters
     cdef BackendPlaces *places
+    cdef CoarseHistogram *first_byte_latency
     cdef uint32_t max_requests          # attempts in flight, all workers; 0 = no limit
     cdef uint32_t max_connections       # open connections, all workers; 0 = no limit
     cdef bint full                      # stands in Pool.full

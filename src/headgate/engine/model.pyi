@@ -35,7 +35,11 @@ class Listener:
     def config(self) -> schema.Listener: ...
     @property
     def bind(self) -> str: ...
-    def __init__(self, fd: int, config: schema.Listener) -> None: ...
+    @property
+    def slot(self) -> int: ...
+    def __init__(self, fd: int, config: schema.Listener, slot: int = 0) -> None:
+        """slot: where it counts in the segment; 0 is shared by all that have no place of their own."""
+
     def configure(self, config: schema.Listener) -> None:
         """Take over other settings (limits, timeouts, trusted proxies...); `bind` stays. For new requests."""
 
@@ -56,7 +60,12 @@ class Route:
     def config(self) -> schema.Route | None: ...
     fallback: Route | None
     """Where requests go when nothing in the pool is routable. The caller makes no loops."""
-    def __init__(self, pool: Pool, config: schema.Route | None = None) -> None: ...
+    @property
+    def slot(self) -> int: ...
+    @property
+    def name(self) -> str: ...
+    def __init__(self, pool: Pool, config: schema.Route | None = None, slot: int = 0, name: str = "") -> None:
+        """slot: where it counts in the segment; 0 is shared by all that have no place of their own. name: for logs."""
 
 class Pool:
     """Backends that serve the same thing, and the callbacks that choose among them."""

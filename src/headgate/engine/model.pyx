@@ -34,9 +34,11 @@ cdef class Listener:
     `config` is a `headgate.config.schema.Listener`.
     """
 
-    def __init__(self, int fd, object config) -> None:
+    def __init__(self, int fd, object config, int slot = 0) -> None:
         self.fd = fd
+        self.slot = slot
         self.bind = config.bind.text
+        self.bind_bytes = self.bind.encode()
         self.configure(config)
 
     def configure(self, object config) -> None:
@@ -152,6 +154,7 @@ cdef class Pool:
         self.keepalive_queue = reactor.queue(self.keepalive_s)
         self.latency = segment.pool_latency(worker, self.slot)
         self.first_byte_latency = segment.pool_first_byte(worker, self.slot)
+        self.counters = segment.pool_counters(worker, self.slot)
         self.recent.source = self.first_byte_latency
         budget_configure(&self.budget, self.budget_ratio, self.budget_reserve, 1)
         if self.hedges and self.hedge_s > 0:
@@ -193,20 +196,25 @@ cdef class Pool:
 cdef class Route:
     """A pool, with what this route changes for the requests it matches. `config` may be None: the pool's own settings."""
 
-    def __init__(self, Pool pool, object config = None) -> None:
+    def __init__(self, Pool pool, object config = None, int slot = 0, str name not None = "") -> None:
         self.pool = pool
         self.config = config
+        self.slot = slot
+        self.name = name
+        self.name_bytes = name.encode()
         body = None if config is None else config.limits.body
         self.body_limit = -2 if body is None else (body or -1)
         upgrade = ("websocket",) if config is None else config.upgrade
         self.upgrade = frozenset(name.lower().encode() for name in upgrade)
         self.websocket = b"websocket" in self.upgrade
+        self.label = b"" if config is None else f"{config.host or ''}{config.path_prefix}".encode()
 
     def _timeout(self, str name):
         own = getattr(getattr(self.config, "timeouts", None), name, None)
         return getattr(self.pool.config.timeouts, name) if own is None else own
 
-    cdef void bind_engine(self, Reactor reactor) noexcept:
+    cdef void bind_engine(self, Reactor reactor, Segment segment, int worker) noexcept:
+        self.counters = segment.route_counters(worker, self.slot)
         self.first_byte = reactor.queue(_seconds(self._timeout("first_byte")))
         self.body_idle = reactor.queue(_seconds(self._timeout("body_idle")))
         self.request = reactor.queue(_seconds(self._timeout("request")))
@@ -228,6 +236,7 @@ cdef class Backend:
         self.url = config.url.text
         self.url_bytes = self.url.encode()
         self.server_name = ""
+        self.name_bytes = self.name.encode()
         # A unix socket has no authority of its own; "localhost" is what curl sends there.
         self.host = self.url.partition("://")[2].encode() or b"localhost"
         self.share = 1.0
@@ -238,6 +247,7 @@ cdef class Backend:
         self.state = segment.state(slot)
         self.counters = segment.backend_counters(worker, slot)
         self.places = segment.backend_places(slot)
+        self.first_byte_latency = segment.backend_first_byte(worker, slot)
         self._addresses = []
         self.configure(config)
 

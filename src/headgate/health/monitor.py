@@ -76,8 +76,8 @@ class Monitor:
 
     loop: where it runs. changed: called with (slot, transition) when a backend goes up or down, first of all when
     its first check has ended. urgent: tells whether one pass is to be enough for this slot (nothing else in its pool
-    can be used). random: for jitter. most_in_flight: checks at a time; MOST_IN_FLIGHT, or fewer where descriptors are
-    scarce, when not given.
+    can be used). judged: called with (slot, passed) for every check that has a result. random: for jitter.
+    most_in_flight: checks at a time; MOST_IN_FLIGHT, or fewer where descriptors are scarce, when not given.
     """
 
     def __init__(
@@ -86,12 +86,14 @@ class Monitor:
         changed: Callable[[int, Transition], None],
         *,
         urgent: Callable[[int], bool] = lambda slot: False,
+        judged: Callable[[int, bool], None] = lambda slot, ok: None,
         random: Random | None = None,
         most_in_flight: int | None = None,
     ) -> None:
         self._loop = loop
         self._changed = changed
         self._urgent = urgent
+        self._judge = judged
         self._random = random or Random()
         # Half of what the process may have open at most: connections to workers and lookups need some, too.
         open_files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
@@ -305,6 +307,7 @@ class Monitor:
     def _judged(self, watched: _Watched, result: Result) -> None:
         """A check more: report what it changes."""
         state = watched.state
+        self._judge(watched.slot, result.ok)
         if result.ok:
             changed = state.passed(state.state is State.DOWN and self._urgent(watched.slot))
         else:

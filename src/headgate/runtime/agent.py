@@ -29,6 +29,7 @@ from headgate.config.schema import Strategy as StrategyConfig
 from headgate.explain.decide import explain
 from headgate.explain.question import BadQuestion
 from headgate.observe import status
+from headgate.observe.names import route_name
 from headgate.routing.identified import Guarded, IdentifiedRouter
 from headgate.routing.match import Entry, Router
 from headgate.runtime import messages
@@ -45,6 +46,7 @@ from headgate.tls.inventory import Used, used
 
 if TYPE_CHECKING:
     from headgate.engine import AccessLog, Backend, Engine, Listener, Pool, Route, Segment, StaticAnswer
+    from headgate.engine.decisions import Decisions
 
     _Way = list[tuple[Pool, PoolTimeouts]]
 
@@ -57,6 +59,9 @@ TICK_S = 1.0
 
 # What an old log's file may take to swallow its last lines: nothing else moves in this worker meanwhile.
 _LOG_CLOSE_S = 0.25
+
+# What is kept of a query, in the engine's numbers.
+_QUERIES = ("drop", "names", "keep")
 
 
 @dataclass(slots=True)
@@ -75,8 +80,8 @@ class WorkerAgent:
 
     worker: this worker's number in the segment. make_strategy: builds a pool's strategy from its configuration; raises
     when it cannot. on_exit: called once when there is nothing left to do (after a drain or a stop); `engine.stop` by
-    default. on_applied: called after each snapshot that came into force. sources: the random sources that strategies were
-    given, whose state an explanation puts back.
+    default. on_applied: called after each snapshot that came into force. sources: the random sources that strategies
+    were given, whose state an explanation puts back. decisions: where the engine keeps where requests went.
     """
 
     def __init__(
@@ -91,6 +96,7 @@ class WorkerAgent:
         on_exit: Callable[[], None] | None = None,
         on_applied: Callable[[], None] | None = None,
         sources: Sequence[Random] = (),
+        decisions: Decisions | None = None,
     ) -> None:
         self._engine = engine
         self._segment = segment
@@ -101,9 +107,11 @@ class WorkerAgent:
         self._on_exit = on_exit or engine.stop
         self._on_applied = on_applied
         self._sources = sources
+        self._decisions = decisions
         self._config: Config | None = None
         self._tls = Built()
         self._certificates: list[Used] = []
+        self._listener_slots: dict[str, int] = {}
         self._pools: dict[str, WorkerPool] = {}
         self._by_slot: dict[int, Backend] = {}
         self._routes: dict[RouteConfig, tuple[Route, _Way]] = {}
@@ -314,17 +322,29 @@ class WorkerAgent:
         self._pools = pools
         self._by_slot = {backend.slot: backend for pool in pools.values() for backend in pool.backends}
         self._config = config
-        self._set_routes(config)
+        self._listener_slots = snapshot.listener_slots
+        self._set_routes(config, snapshot.route_slots)
         self._set_listeners(config)
         # Only now, when no route leads there any more.
         for pool in removed:
             self._leaving += pool.close()
         for backend in self._leaving:
             backend.close_idle()
+        self._set_recording(config)
         if plan.log_changed:
             old, self._engine.access_log = self._engine.access_log, plan.access_log
             if old is not None:
                 old.close(_LOG_CLOSE_S)
+
+    def _set_recording(self, config: Config) -> None:
+        """What of requests is kept among the decisions, and what becomes of traces."""
+        kept = config.decisions
+        self._engine.decisions = self._decisions if kept is not None else None
+        share = kept.sample if kept is not None else None
+        self._engine.sample(round(1 / share) if share else 0, _QUERIES.index(kept.query) if kept is not None else 0)
+        tracing = config.tracing
+        mode = 0 if tracing is None else 2 if tracing.traceparent == "create" else 1
+        self._engine.trace(mode, (tracing.sample or 0.0) if tracing is not None else 0.0)
 
     def _new_pool(self, name: str, slot: int, config: PoolConfig) -> WorkerPool:
         return WorkerPool(
@@ -353,7 +373,7 @@ class WorkerAgent:
             for fd in fds:
                 os.close(fd)
             return
-        listener = self._parts.listener(fds[0], config)
+        listener = self._parts.listener(fds[0], config, self._listener_slots.get(bind, 0))
         listener.status = self._status
         listener.ready = partial(self._ready, bind)
         listener.closing = self._leaving_soon
@@ -385,16 +405,17 @@ class WorkerAgent:
             listener.tls = context
         listener.identify = identify if config.tls is not None and config.tls.client_ca else None
 
-    def _set_routes(self, config: Config) -> None:
+    def _set_routes(self, config: Config, slots: Mapping[str, int]) -> None:
         """The engine's route for each configured one, with one more for each pool that stands in for another;
         kept while the pools, and the times it takes over from them, are the same."""
         routes = {}
         for route_config in config.routes:
             pools = [self._pools[name].pool for name in chain(route_config.pool, config.pools)]
             way = [(pool, pool.config.timeouts) for pool in pools]
+            slot = slots.get(route_name(route_config), 0)
             route, old_way = self._routes.get(route_config, (None, None))
-            if route is None or way != old_way:
-                made = [self._parts.route(pool, route_config) for pool in pools]
+            if route is None or way != old_way or route.slot != slot:
+                made = [self._parts.route(pool, route_config, slot) for pool in pools]
                 for each, stands_in in pairwise(made):
                     each.fallback = stands_in
                 route = made[0]

@@ -11,6 +11,7 @@ import logging
 import time
 from asyncio import AbstractEventLoop, Event, TimerHandle, timeout
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -20,6 +21,7 @@ from headgate.config.schema import Config, Strategy
 from headgate.discovery.dns import Lookup, system_lookup
 from headgate.engine import stats
 from headgate.observe.logging import LEVELS
+from headgate.observe.sums import Names
 from headgate.runtime import edits, overrides, states
 from headgate.runtime.certificates import Certificates
 from headgate.runtime.drains import checked_deadline
@@ -128,7 +130,7 @@ class Controller:
             knowledge=knowledge,
             same_segment=same_segment,
         )
-        self._certificates = Certificates(loop, wall=wall, changed=self._renew, note=self.note)
+        self._certificates = Certificates(loop, wall=wall, changed=self._renew, note=partial(self.note, quiet=True))
         self._become(config, overrides.effective(config, changes))
 
     # What there is
@@ -186,6 +188,17 @@ class Controller:
         return self._fleet.pool_slots
 
     @property
+    def names(self) -> Names:
+        """Whose counters there are to read: everything configured now, and the workers that are attached."""
+        return Names(
+            backends=[(record.pool, record.config.name, record.slot) for record in self.backends()],
+            pools={name: slot for name, slot in self.pool_slots.items() if name in self._config.pools},
+            routes=self._fleet.traffic.routes,
+            listeners=self._fleet.traffic.listeners,
+            workers=sorted(link.worker for link in self._links),
+        )
+
+    @property
     def in_panic(self) -> Collection[str]:
         """The pools in which ejected backends are used, since too few others are left."""
         return self._fleet.in_panic
@@ -222,6 +235,8 @@ class Controller:
             backend_slots=self._fleet.backend_slots,
             addresses={record.slot: list(record.addresses) for record in self._fleet.records.values()},
             sticky_secrets=self._sticky_secrets(),
+            listener_slots=self._fleet.traffic.listeners,
+            route_slots=self._fleet.traffic.routes,
             tls=self.tls,
         )
 
@@ -262,6 +277,8 @@ class Controller:
         link.close()
         if link in self._links:
             self._links.remove(link)
+            lost = self._segment.worker_totals(link.worker)["in_flight"]
+            self._segment.add_supervisor("requests_lost", max(0, lost))
             self._rehearsing.pop(link, None)
             self._late.discard(link)
             self.explaining.gone(link)

@@ -171,6 +171,7 @@ class Reloader:
         async with self._one_at_a_time:
             result = await self._swap(before, tls)
             if result.ok:
+                self._controller.segment.add_supervisor("rollbacks")
                 self._controller.note("reload taken back", why, quiet=True)
             for problem in result.problems:
                 log.error("reload: the old configuration cannot come back: %s", problem)
@@ -195,7 +196,6 @@ class Reloader:
             if self._controller.config is before:
                 return (*changes, *renewed, *become.notes)
         become = self._controller.merged(config)
-        renewed = [Change("changed", path, text) for path, text in differences(self._controller.tls, tls)]
         return (*plan(self._controller.config, become.config), *renewed, *become.notes)
 
     async def _try(self, config: Config, tls: TlsFiles | None = None) -> _Tried | ReloadResult:
@@ -205,7 +205,7 @@ class Reloader:
         problems: list[str] = []
         if tls is None:
             try:
-                tls = self._controller.read_tls(new)
+                tls = await asyncio.to_thread(self._controller.read_tls, new)
             except ValueError as error:
                 return ReloadResult(False, tuple(str(error).splitlines()))
         fresh: dict[str, BoundSocket] = {}
@@ -266,4 +266,4 @@ class Reloader:
 
     def _counts(self) -> Counts:
         status = self._controller.segment.totals()["status"]
-        return Counts(sum(status), status[5])
+        return Counts(sum(status[1:]), status[5])
