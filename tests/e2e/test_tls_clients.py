@@ -1,4 +1,4 @@
-"""Real clients speak TLS with the balancer, and it with backends: whole bodies, WebSocket, what they may not ask for."""
+"""Real clients speak TLS with the balancer, and it with backends: whole bodies, WebSocket, what nobody gets."""
 
 from __future__ import annotations
 
@@ -65,7 +65,16 @@ def started(processes: Processes, directory: Path, port: HeldPort, *urls: str) -
 def test_curl(headgate: Headgate, tmp_path: Path, version: str) -> None:
     (tmp_path / "up").write_bytes(BODY)
     url = f"https://localhost:{headgate.port.number}"
-    common = [require("curl"), "-sS", "--fail", "--max-time", "20", "--cacert", str(tmp_path / "ca.pem"), *version.split()]
+    common = [
+        require("curl"),
+        "-sS",
+        "--fail",
+        "--max-time",
+        "20",
+        "--cacert",
+        str(tmp_path / "ca.pem"),
+        *version.split(),
+    ]
     done = subprocess.run([*common, url + "/down", "-w", "%{ssl_verify_result}"], capture_output=True, check=True)
     assert done.stdout == BODY + b"0"
     done = subprocess.run([*common, url, "--data-binary", f"@{tmp_path / 'up'}"], capture_output=True, check=True)
@@ -86,7 +95,8 @@ def test_a_slow_reader_and_a_slow_writer(headgate: Headgate) -> None:
         client.sendall(b"0\r\n\r\n")
         heard = b""
         while hashlib.sha256(BODY).hexdigest().encode() not in heard:
-            assert (more := client.recv(65536))
+            more = client.recv(65536)
+            assert more
             heard += more
         client.sendall(b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
         heard = b""
@@ -113,14 +123,16 @@ def test_renegotiation_is_refused(headgate: Headgate) -> None:
     """It costs a handshake, and nobody needs it (CVE-2011-1473); the connection goes on without."""
     command = [require("openssl"), "s_client", "-connect", f"127.0.0.1:{headgate.port.number}", "-tls1_2"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as client:
-        assert client.stdin is not None and client.stdout is not None
+        assert client.stdin is not None
+        assert client.stdout is not None
         heard = b""
         while b"---\n" not in heard.rpartition(b"Verify return code")[2]:
             heard += os.read(client.stdout.fileno(), 65536)
         client.stdin.write(b"R\n")
         client.stdin.flush()
         while b"no renegotiation" not in heard:
-            assert (more := os.read(client.stdout.fileno(), 65536)), heard
+            more = os.read(client.stdout.fileno(), 65536)
+            assert more, heard
             heard += more
         client.stdin.close()
         client.wait(PATIENCE_S)
