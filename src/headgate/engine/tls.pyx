@@ -276,13 +276,15 @@ cdef class Tls:
     # -- plain bytes --------------------------------------------------------------------------------------------
 
     cdef bint more(self) noexcept:
-        return (not self.drained or self.holding
+        return (not self.drained or self.holding or self.over or self.broken
                 or (self.raw != NULL and _record(self.raw.data + self.raw_pos, self.raw_end - self.raw_pos) != 0))
 
     cdef int64_t receive(self, int fd, BufferPool *buffers, char *into, size_t space) noexcept:
         """Plain bytes of as many records as have arrived and fit."""
         cdef int64_t total = 0
         cdef int got
+        if self.over or self.broken:
+            return 0 if self.over else -2
         while True:
             if not self.holding and not self._feed(False):
                 if total:
@@ -310,7 +312,8 @@ cdef class Tls:
                 self._send_outgoing(fd)
                 self.desk.clear()
                 if total:
-                    self.holding = True         # the end is told by the next call
+                    self.over = got == 0
+                    self.broken = got != 0      # told by the next call
                     break
                 self._release(buffers)
                 return got
