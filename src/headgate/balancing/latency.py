@@ -29,7 +29,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import exp, inf
 
-from headgate.balancing.base import Backend, Context, Outcome, usable
+from headgate.balancing.base import Backend, Context, Outcome, Score, usable
 from headgate.errors import MEANING, Kind, Source, Verdict
 
 # Finagle's, tower's and linkerd's: long enough to remember a stall, short enough to forget it within a minute.
@@ -62,22 +62,25 @@ _WAITED = frozenset({int(Kind.CLIENT_GONE)}) | {
 
 class Estimate:
     """What is known of one backend. `latency` and `failing` are as of `at` (-inf = nothing is known); `heard` is when
-    an answer came last."""
+    an answer came last. What every pick reads is kept ready: `price`, and until when it needs no fading."""
 
-    __slots__ = ("after", "at", "backend", "failing", "heard", "latency", "scale", "share")
+    __slots__ = ("after", "at", "backend", "failing", "fresh_until", "heard", "latency", "price", "scale", "share")
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
         self.latency = START_S
         self.failing = 0.0
-        self.at = self.heard = -inf
+        self.at = self.heard = self.fresh_until = -inf
         self.share = self.scale = 1.0
+        self.price = self.latency
         self.after: list[Estimate] = []  # the order of a scan that follows a pick of this one
 
     def rescale(self) -> None:
-        """`scale` is what latency times attempts in flight is multiplied by: large where little succeeds."""
+        """`scale` is what latency times attempts in flight is multiplied by: large where little succeeds. `price` is
+        what each attempt in flight adds to the cost."""
         success = max(LEAST_SUCCESS, 1.0 - self.failing)
         self.scale = 1.0 / (self.share * success * success)
+        self.price = self.latency * self.scale
 
 
 class Learning:
@@ -88,7 +91,6 @@ class Learning:
         self._decay = decay
         self._estimates: dict[Backend, Estimate] = {}
         self._usual = 0.0  # latency in this pool; 0 = nobody has answered yet
-        self._unknown = START_S  # latency of a backend about which nothing is known
 
     def update(self, backends: Sequence[Backend]) -> None:
         before = self._estimates
@@ -99,22 +101,28 @@ class Learning:
 
     def cost(self, estimate: Estimate, now: float) -> float:
         """Seconds until it would answer one more attempt, by what is known now, per share."""
-        if now - estimate.at > FRESH_S:
+        if now > estimate.fresh_until:
             self.fade(estimate, now)
-        return estimate.latency * (estimate.backend.active + 1) * estimate.scale
+        return estimate.price * (estimate.backend.active + 1)
+
+    def costs(self) -> dict[Backend, Score]:
+        """What is known of each, for an explanation."""
+        now = self._clock()
+        return {backend: Score(self.cost(one, now), _of_cost(one)) for backend, one in self._estimates.items()}
 
     def fade(self, estimate: Estimate, now: float) -> None:
         """Brings an estimate without news up to date."""
         left = exp((estimate.at - now) / self._decay)
-        unknown = self._unknown
+        unknown = self._usual * OPTIMISM or START_S
         estimate.latency = unknown + (estimate.latency - unknown) * left
         if estimate.failing:
             estimate.failing *= left
             if estimate.failing < 0.001:
                 estimate.failing = 0.0
-            estimate.rescale()
+        estimate.rescale()
         if estimate.at != -inf:
             estimate.at = now
+            estimate.fresh_until = now + FRESH_S
 
     def sampled(self, estimate: Estimate, sample: float, now: float) -> None:
         """An answer's first byte took `sample` seconds. Sets `latency`; `at` and `heard` still say what was before."""
@@ -130,25 +138,25 @@ class Learning:
             sample = outcome.first_byte_s
             if sample < LEAST_S:
                 sample = LEAST_S
+            self.sampled(estimate, sample, now)
+            estimate.at = estimate.heard = now
+            estimate.fresh_until = now + FRESH_S
+            latency = estimate.latency
             if estimate.failing:
                 estimate.failing *= 1.0 - FAILURE_WEIGHT
                 estimate.rescale()
-            self.sampled(estimate, sample, now)
-            estimate.at = estimate.heard = now
-            latency = estimate.latency
-            usual = self._usual
-            if usual:
-                most = usual * USUAL_GROWTH
-                usual += ((latency if latency < most else most) - usual) * USUAL_WEIGHT
             else:
-                usual = latency
-            self._usual = usual
-            self._unknown = usual * OPTIMISM
+                estimate.price = latency * estimate.scale
+            usual = self._usual
+            if latency < usual * USUAL_GROWTH:
+                self._usual = usual + (latency - usual) * USUAL_WEIGHT
+            else:
+                self._usual = usual * (1.0 + (USUAL_GROWTH - 1.0) * USUAL_WEIGHT) or latency
         else:
             self._learn_from_failure(estimate, outcome, now)
 
     def _learn_from_failure(self, estimate: Estimate, outcome: Outcome, now: float) -> None:
-        if now - estimate.at > FRESH_S:
+        if now > estimate.fresh_until:
             self.fade(estimate, now)
         kind, status = outcome.kind, outcome.status
         retry_after: float = getattr(outcome, "retry_after_s", -1.0)  # a simulation's outcomes need not have it
@@ -163,8 +171,18 @@ class Learning:
             least = 0.0
         if kind in _BLAMED:
             estimate.failing += (1.0 - estimate.failing) * FAILURE_WEIGHT
-            estimate.rescale()
         elif least <= 0.0:
             return  # it said nothing
         estimate.latency = max(estimate.latency, least)
+        estimate.rescale()
         estimate.at = now
+        estimate.fresh_until = now + FRESH_S
+
+
+def _of_cost(estimate: Estimate) -> str:
+    failing = f", {estimate.failing:.0%} failing" if estimate.failing else ""
+    known = "" if estimate.heard != -inf else " (a guess: no answer yet)"
+    return (
+        f"{estimate.latency * 1e3:.3g} ms{known} * ({estimate.backend.active} in flight + 1)"
+        f" / share {estimate.share:g}{failing}"
+    )

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from headgate.balancing.base import Backend, Context, Request, usable
-from headgate.balancing.lots import lots
-
-# Both draws fall on the same backend this often in a row only where one has nearly all of the shares.
-DRAWS = 4
+from headgate.balancing.base import Backend, Context, Grounds, Request, Score, usable
+from headgate.balancing.lots import another, lots
+from headgate.engine.draws import Draws
 
 
 class PowerOfTwoChoices:
@@ -16,12 +14,13 @@ class PowerOfTwoChoices:
 
     Nearly as even as the least loaded of all, but it does not need to look at all, and workers or balancers that see
     the same figures do not all run to the same backend. On a tie the first drawn wins, so idle backends are used in
-    proportion to share. Of two backends both are always compared, since the draws are distinct. O(1).
+    proportion to share, evenly over any 64 picks (the first draw is stratified). Of two backends both are always
+    compared, since the draws are distinct. O(1).
     """
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._draw = context.random.random
+        self._draws = Draws(context.random)
         self._backends: list[Backend] = []
         self._lots: list[Backend] = []
         self._equal = True
@@ -38,27 +37,27 @@ class PowerOfTwoChoices:
         n = len(chances)
         if n < 2:
             return chances[0] if n else None
-        draw = self._draw
-        i = int(draw() * n)
+        draws = self._draws
+        i = draws.even(n)
         first = chances[i]
         if self._equal:
-            j = int(draw() * (n - 1))
+            j = draws.free(n - 1)
             second = chances[j if j < i else j + 1]
             return first if first.active <= second.active else second
-        second = chances[int(draw() * n)]
+        second = chances[draws.free(n)]
         if second is first:
-            second = self._another(first)
+            second = another(first, chances, draws)
         return first if first.active * second.share <= second.active * first.share else second
 
-    def _another(self, first: Backend) -> Backend:
-        """Any but `first`, in proportion to share."""
-        chances = self._lots
-        for _ in range(DRAWS):
-            second = chances[int(self._draw() * len(chances))]
-            if second is not first:
-                return second
-        others = [backend for backend in chances if backend is not first]
-        return others[int(self._draw() * len(others))]
+    def explain(self, request: Request) -> Grounds:
+        """The loads that are compared; see `ExplainingStrategy`."""
+        return Grounds(
+            "in flight per share: two are drawn in proportion to share, the lower wins",
+            {
+                backend: Score(backend.active / backend.share, f"{backend.active} in flight / share {backend.share:g}")
+                for backend in self._backends
+            },
+        )
 
     def _pick_untried(self, request: Request, tried: Collection[Backend]) -> Backend | None:
         """A retry: rare enough to list what is left, which keeps the rule the same as for a first attempt."""

@@ -6,12 +6,10 @@ from collections.abc import Collection, Sequence
 from math import exp
 
 from headgate.balancing import options
-from headgate.balancing.base import Backend, Context, Request
-from headgate.balancing.latency import DECAY_S, FRESH_S, Estimate, Learning
-from headgate.balancing.lots import parts
-
-# Both draws fall on the same backend this often in a row only where one has nearly all the weight.
-DRAWS = 4
+from headgate.balancing.base import Backend, Context, Grounds, Request
+from headgate.balancing.latency import DECAY_S, Estimate, Learning
+from headgate.balancing.lots import another, parts
+from headgate.engine.draws import Draws
 
 
 class PeakEwma(Learning):
@@ -30,7 +28,7 @@ class PeakEwma(Learning):
 
     def __init__(self, context: Context, *, decay: float | str = DECAY_S) -> None:
         super().__init__(context, options.read("peak_ewma", decay=decay)["decay"])
-        self._draw = context.random.random
+        self._draws = Draws(context.random)
         self._lots: list[Estimate] = []
 
     def update(self, backends: Sequence[Backend]) -> None:
@@ -42,7 +40,7 @@ class PeakEwma(Learning):
         return [estimate for estimate, count in zip(estimates, counts, strict=True) for _ in range(count)]
 
     def sampled(self, estimate: Estimate, sample: float, now: float) -> None:
-        if now - estimate.at > FRESH_S:
+        if now > estimate.fresh_until:
             self.fade(estimate, now)
         latency = estimate.latency
         if sample < latency:
@@ -57,27 +55,24 @@ class PeakEwma(Learning):
         n = len(lots)
         if n < 2:
             return lots[0].backend if n else None
-        first = lots[int(self._draw() * n)]
-        second = lots[int(self._draw() * n)]
+        draws = self._draws
+        first = lots[draws.even(n)]
+        second = lots[draws.free(n)]
         if second is first:
-            second = self._another(first, lots)
+            second = another(first, lots, draws)
             if second is first:
                 return first.backend
         now = self._clock()
-        if now - first.at > FRESH_S:
+        if now > first.fresh_until:
             self.fade(first, now)
-        if now - second.at > FRESH_S:
+        if now > second.fresh_until:
             self.fade(second, now)
         one, other = first.backend, second.backend
-        if first.latency * (one.active + 1) * first.scale <= second.latency * (other.active + 1) * second.scale:
-            return one
-        return other
+        return one if first.price * (one.active + 1) <= second.price * (other.active + 1) else other
 
-    def _another(self, first: Estimate, lots: list[Estimate]) -> Estimate:
-        """Any but `first` if there is one, in proportion to share."""
-        for _ in range(DRAWS):
-            second = lots[int(self._draw() * len(lots))]
-            if second is not first:
-                return second
-        others = [estimate for estimate in lots if estimate is not first]
-        return others[int(self._draw() * len(others))] if others else first
+    def explain(self, request: Request) -> Grounds:
+        """The costs that are compared; see `ExplainingStrategy`."""
+        return Grounds(
+            "seconds to its next answer, as this worker learned it: two are drawn by share, the lower wins",
+            self.costs(),
+        )

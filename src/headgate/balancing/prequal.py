@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from math import exp
+from math import exp, inf
 
 from headgate.balancing import options
-from headgate.balancing.base import Backend, Context, Request
-from headgate.balancing.latency import DECAY_S, FRESH_S, Estimate, Learning
-from headgate.balancing.lots import parts
+from headgate.balancing.base import Backend, Context, Grounds, Request, Score
+from headgate.balancing.latency import DECAY_S, Estimate, Learning
+from headgate.balancing.lots import another, parts
+from headgate.engine.draws import Draws
 
 # A look at one backend costs about 0.15 µs.
 SCAN_LIMIT = 3
@@ -43,17 +44,19 @@ class Prequal(Learning):
 
     def __init__(self, context: Context, *, decay: float | str = DECAY_S) -> None:
         super().__init__(context, options.read("prequal", decay=decay)["decay"])
-        self._draw = context.random.random
+        self._draws = Draws(context.random)
         self._scan: list[Estimate] = []  # to look at whole, in the order in which ties are decided; empty = sample
         self._lots: list[Estimate] = []
         self._left_over: Estimate | None = None
-        self._limit = 1.0  # load above which a backend is hot, where one attempt is 1 for a mean share
-        self._unit = 1.0  # the mean share
+        self._one = 1.0  # load of one attempt at a mean share
+        self._limit = 1.0  # load above which a backend is hot
 
     def update(self, backends: Sequence[Backend]) -> None:
         super().update(backends)
         order = list(self._estimates.values())
-        self._unit = sum(estimate.share for estimate in order) / len(order) if order else 1.0
+        one = len(order) / sum(estimate.share for estimate in order) if order else 1.0
+        self._limit *= one / self._one
+        self._one = one
         self._left_over = None
         self._scan = self._lots = []
         if len(order) <= SCAN_LIMIT:
@@ -65,8 +68,10 @@ class Prequal(Learning):
             self._lots = [estimate for estimate, count in zip(order, counts, strict=True) for _ in range(count)]
 
     def sampled(self, estimate: Estimate, sample: float, now: float) -> None:
-        # Kept per attempt in flight, those that were there while it waited being about those that are there now.
-        sample /= estimate.backend.active + 1
+        # Kept per load, that is for one attempt at a mean share. Those that were there while it waited are about those
+        # that are there now. Twice the share is expected to bear twice the attempts, which `price` takes back: who has
+        # a share is believed to be quick for its latency, not for its share.
+        sample *= estimate.share * self._one / (estimate.backend.active + 1)
         idle = now - estimate.heard
         weight = SAMPLE_WEIGHT if idle <= 0.1 * self._decay else max(SAMPLE_WEIGHT, 1.0 - exp(-idle / self._decay))
         estimate.latency += (sample - estimate.latency) * weight
@@ -83,46 +88,74 @@ class Prequal(Learning):
         n = len(lots)
         if not n:
             return None
-        first, second = lots[int(self._draw() * n)], lots[int(self._draw() * n)]
+        draws = self._draws
+        first, second = lots[draws.even(n)], lots[draws.free(n)]
+        if second is first:
+            second = another(first, lots, draws)
         left_over = self._left_over
         if left_over is None:
-            best = self._choose([first, second])
+            best = self._choose((first, second))
             self._left_over = second if best is first else first
             return best.backend
-        best = self._choose([first, second, left_over])
+        best = self._choose((first, second, left_over), left_over)
         if best is left_over:
             self._left_over = first if first.latency <= second.latency else second
-        elif second.latency < left_over.latency and best is first:
-            self._left_over = second
-        elif first.latency < left_over.latency and best is second:
+        elif best is first:
+            if second.latency < left_over.latency:
+                self._left_over = second
+        elif first.latency < left_over.latency:
             self._left_over = first
         return best.backend
 
-    def _choose(self, sample: list[Estimate]) -> Estimate:
+    def explain(self, request: Request) -> Grounds:
+        """Who is hot, and what is compared; see `ExplainingStrategy`."""
+        now = self._clock()
+        # Where all loads are the same the limit moves about them, and none is hot.
+        hot = self._limit + 2.0 * STEP * (self._one + self._limit)
+        scores = {}
+        for backend, estimate in self._estimates.items():
+            if now > estimate.fresh_until:
+                self.fade(estimate, now)
+            load = (backend.active + 1) * estimate.scale
+            latency = (backend.active + 1) * estimate.price
+            shown = load / self._one
+            text = f"hot: load {shown:.3g}" if load > hot else f"cold: {latency * 1e3:.3g} ms at load {shown:.3g}"
+            scores[backend] = Score(shown if load > hot else latency, text)
+        who = "" if self._scan else " of two drawn and the best left over"
+        return Grounds(
+            f"as this worker learned it:{who} the cold one of lowest latency wins (score in seconds); are all hot (load"
+            f" above {hot / self._one:.3g}), the one of lowest load",
+            scores,
+        )
+
+    def _choose(self, sample: Sequence[Estimate], left_over: Estimate | None = None) -> Estimate:
         """The hot/cold rule, for at least one."""
         now = self._clock()
-        unit = self._unit
         limit = self._limit
-        step = STEP * (1.0 + limit)
+        step = STEP * (self._one + limit)
+        # A quantile that follows: up by the part that should be below for each load above, and the other way round.
+        up = step * COLD
+        down = up - step
         # Where all loads are the same the limit moves about them, and none is hot.
         hot = limit + 2.0 * step
-        coldest = hottest = sample[0]
-        lowest_latency = lowest_load = -1.0
+        best = None
+        lowest_latency = lowest_load = inf
         for estimate in sample:
-            if now - estimate.at > FRESH_S:
+            if now > estimate.fresh_until:
                 self.fade(estimate, now)
-            load = (estimate.backend.active + 1) * estimate.scale * unit
-            # A quantile that follows: up by the part that should be below for each load above, and the other way round.
-            limit += step * COLD if load > limit else step * (COLD - 1.0)
-            if load > hot:
-                if lowest_load < 0.0 or load < lowest_load:
-                    lowest_load = load
-                    hottest = estimate
-            else:
-                # Latency per attempt times attempts: what one more would see.
-                latency = estimate.latency * load
-                if lowest_latency < 0.0 or latency < lowest_latency:
+            count = estimate.backend.active + 1
+            load = count * estimate.scale
+            # What was left over is no draw: the quick ones would count so often that their own load became the limit.
+            if estimate is not left_over:
+                limit += up if load > limit else down
+            if load <= hot:
+                # Latency per load times load: what one more would see.
+                latency = count * estimate.price
+                if latency < lowest_latency:
                     lowest_latency = latency
-                    coldest = estimate
+                    best = estimate
+            elif load < lowest_load:
+                lowest_load = load
+                coolest = estimate
         self._limit = limit
-        return coldest if lowest_latency >= 0.0 else hottest
+        return best or coolest

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from headgate.balancing import options
-from headgate.balancing.base import Backend, Context, Request, usable
-from headgate.balancing.p2c import DRAWS
+from headgate.balancing.base import Backend, Context, Grounds, Request, Score, usable
+from headgate.balancing.lots import another
 from headgate.balancing.ring_hash import identity
+from headgate.engine.draws import Draws
 
 # Finagle's: few enough for kept connections to stay warm, enough for two random ones to differ and some to be lost.
 SIZE = 12
@@ -57,7 +58,7 @@ class RandomSubset:
         self._balancer = balancer
         self._balancers = balancers
         self._size = size
-        self._draw = context.random.random
+        self._draws = Draws(context.random)
         self._hash64 = context.hash64
         self._ring: list[Backend] = []
         self._parts: list[_Part] = []
@@ -100,14 +101,27 @@ class RandomSubset:
         n = len(lots)
         if not n:
             return None
-        first = lots[int(self._draw() * n)]
-        for _ in range(DRAWS):
-            second = lots[int(self._draw() * n)]
-            if second is not first:
-                if first.backend.active * second.share <= second.backend.active * first.share:
-                    return first.backend
-                return second.backend
-        return first.backend  # it has nearly all of the arc, or is alone
+        draws = self._draws
+        first = lots[draws.even(n)]
+        second = lots[draws.free(n)]
+        if second is first:
+            second = another(first, lots, draws)
+        if first.backend.active * second.share <= second.backend.active * first.share:
+            return first.backend
+        return second.backend
+
+    def explain(self, request: Request) -> Grounds:
+        """The subset and its loads; see `ExplainingStrategy`."""
+        return Grounds(
+            f"in flight per part of the share that falls into this balancer's arc (it uses {len(self._parts)} of"
+            f" {len(self._ring)}): two are drawn, the lower wins; no score = not in the subset",
+            {
+                part.backend: Score(
+                    part.backend.active / part.share, f"{part.backend.active} in flight / {part.share:g} of its share"
+                )
+                for part in self._parts
+            },
+        )
 
 
 def _merged(parts: list[_Part]) -> list[_Part]:

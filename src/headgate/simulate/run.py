@@ -113,7 +113,7 @@ def drive(
     for serial, (arrival, work, caller) in enumerate(workload):
         while ends and ends[0][0] <= arrival:
             end, _, station, came = heappop(ends)
-            station.answer()
+            station.active -= 1
             if done is not None:
                 clock.now = end
                 outcome.first_byte_s = outcome.total_s = end - came
@@ -129,7 +129,7 @@ def drive(
     while ends:
         end, _, station, came = heappop(ends)
         clock.now = end
-        station.answer()
+        station.active -= 1
         if done is not None:
             outcome.first_byte_s = outcome.total_s = end - came
             done(station, outcome)

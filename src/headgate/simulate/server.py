@@ -79,7 +79,7 @@ class Spec(Protocol):
 class Station:
     """A server during a run, and the backend that a strategy sees (`headgate.balancing.base.Backend`)."""
 
-    __slots__ = ("active", "answered", "free", "name", "peak", "share", "slot", "taken", "url", "weight")
+    __slots__ = ("active", "free", "name", "peak", "share", "slot", "taken", "url", "weight")
 
     def __init__(self, name: str, slot: int, weight: int, slots: int) -> None:
         self.name = name
@@ -91,11 +91,10 @@ class Station:
         self.free = [0.0] * slots
         """A heap: when each slot is free if nothing else comes."""
         self.taken = 0
-        self.answered = 0
         self.peak = 0
 
     def accept(self, now: float, work: float) -> float:
-        """A request comes. Returns when it will be answered; the caller says so by `answer()` at that time."""
+        """A request comes. Returns when it will be answered; the caller takes it from `active` at that time."""
         self.taken += 1
         self.active += 1
         if self.active > self.peak:
@@ -104,11 +103,6 @@ class Station:
         end = self.end(first if first > now else now, work)
         heapreplace(self.free, end)
         return end
-
-    def answer(self) -> None:
-        """A request is done."""
-        self.active -= 1
-        self.answered += 1
 
     def end(self, start: float, work: float) -> float:
         """When a slot that begins with `work` at `start` is free again."""
@@ -134,3 +128,18 @@ class SimulatedServer(Station):
         if stall is None:
             return start + work * self.slowness
         return stall.end(start, work * self.slowness)
+
+    def accept(self, now: float, work: float) -> float:
+        # The same as `Station.accept` with `end`, without the calls: this is done for every simulated request.
+        self.taken += 1
+        self.active = active = self.active + 1
+        if active > self.peak:
+            self.peak = active
+        free = self.free
+        start = free[0]
+        if start < now:
+            start = now
+        stall = self.stall
+        end = start + work * self.slowness if stall is None else stall.end(start, work * self.slowness)
+        heapreplace(free, end)
+        return end

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
+from math import sqrt
 from random import Random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headgate.balancing.base import Backend
-from headgate.balancing.registry import BUILT_IN
+from headgate.balancing.base import Backend, Context, Strategy
+from headgate.balancing.registry import BUILT_IN, build
+from headgate.balancing.ring_hash import PLACES
+from headgate.simulate.run import Clock
 
-from .fakes import OUTCOME, REQUEST, FakeBackend, FakeRequest, make, picks, several, shares
+from .fakes import (
+    OUTCOME,
+    REQUEST,
+    REQUIRED,
+    FakeBackend,
+    FakeOutcome,
+    FakeRequest,
+    hash64,
+    make,
+    picks,
+    several,
+    shares,
+)
 
 every_strategy = pytest.mark.parametrize("name", BUILT_IN)
 # Below, at and above the number where some change their form.
@@ -136,51 +151,100 @@ def test_update_keeps_no_hold_on_the_callers_list(name: str) -> None:
     assert strategy.pick(REQUEST, ()) is not None
 
 
-# Turns are exact over 10,000 picks; what is drawn deviates by chance, so it is drawn oftener: 0.01 is four deviations.
-promises_shares = pytest.mark.parametrize(
-    ("name", "drawn"),
-    [
-        ("round_robin", 10_000),
-        ("weighted_round_robin", 10_000),
-        ("random", 40_000),
-        ("weighted_random", 40_000),
-        ("p2c", 40_000),
-        ("random_subset", 40_000),
-    ],
-)
+# -- weights, within 1 % of all picks over 10,000
+
+PICKS = 10_000
+WEIGHTS = [(1, 1, 1), (5, 1, 1), (256, 1), (3, 2), (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12)]
+BY_TURN_OR_LOT = ("round_robin", "weighted_round_robin", "random", "weighted_random", "p2c", "random_subset")
+BY_LOAD = ("least_connections", "least_time", "peak_ewma", "prequal")
+BY_KEY = ("ip_hash", "ring_hash", "maglev", "bounded_hash")
+# Lots are drawn, so that one seed proves nothing: 0.01 is five standard deviations and more.
+SEEDS = range(4)
 
 
-# The others promise no shares. least_connections and those that learn (least_time, peak_ewma, prequal) give more to
-# what is quicker, by weight only as far as load tells; the hashes spread keys, and which requests have which key is not
-# theirs to choose (the spread of keys is tested in test_hashes.py).
-@promises_shares
-@pytest.mark.parametrize("weights", [(1, 1, 1), (5, 1, 1), (256, 1), (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12)])
-def test_idle_backends_share_by_weight_within_one_per_cent(name: str, drawn: int, weights: tuple[int, ...]) -> None:
-    backends = several(len(weights), weights)
-    seen = shares(make(name, backends, seed=20), drawn)
+def test_each_strategy_has_its_weights_tested() -> None:
+    assert {*BY_TURN_OR_LOT, *BY_LOAD, *BY_KEY} == set(BUILT_IN)
+
+
+def as_weighted(seen: Counter[Backend | None], backends: list[FakeBackend], off: float = 0.01) -> None:
+    total, drawn = sum(backend.share for backend in backends), seen.total()
     for backend in backends:
-        assert seen[backend] / drawn == pytest.approx(backend.weight / sum(weights), abs=0.01)
+        assert seen[backend] / drawn == pytest.approx(backend.share / total, abs=off)
 
 
-@promises_shares
+@pytest.mark.parametrize("name", BY_TURN_OR_LOT)
+@pytest.mark.parametrize("weights", WEIGHTS)
+def test_idle_backends_share_by_weight(name: str, weights: tuple[int, ...]) -> None:
+    for seed in SEEDS:
+        backends = several(len(weights), weights)
+        as_weighted(shares(make(name, backends, seed=seed), PICKS), backends)
+
+
+@pytest.mark.parametrize("name", BY_TURN_OR_LOT)
 @pytest.mark.parametrize("factor", [0.1, 0.37, 0.9])
 @pytest.mark.parametrize("n", [3, 12])
-def test_a_backend_that_starts_slowly_gets_its_part_within_one_per_cent(
-    name: str, drawn: int, factor: float, n: int
-) -> None:
+def test_a_backend_that_starts_slowly_gets_its_part(name: str, factor: float, n: int) -> None:
     backends = several(n, (2,))
     strategy = make(name, backends, seed=20)
     backends[1].share_of_weight = factor
     strategy.update(backends)
-    seen = shares(strategy, drawn)
-    total = sum(backend.share for backend in backends)
+    as_weighted(shares(strategy, PICKS), backends)
+
+
+@pytest.mark.parametrize("name", [*BY_TURN_OR_LOT, *BY_LOAD])
+@pytest.mark.parametrize("weights", [(1, 1, 1), (5, 1, 1), (3, 2), (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12)])
+def test_busy_backends_share_by_weight(name: str, weights: tuple[int, ...]) -> None:
+    """What looks at load or latency promises it of backends that are what their weights say: so many attempts in
+    flight, each that ends followed by another, and each backend as slow as its load per share. Then that is the same
+    everywhere, and so is what each gets."""
+    backends = several(len(weights), weights)
+    clock = Clock()
+    strategy = build(name, Context(Random(7), clock, hash64), REQUIRED.get(name))
+    strategy.update(backends)
+    as_weighted(under_steady_load(strategy, clock, 20 * sum(weights)), backends)
+
+
+def under_steady_load(strategy: Strategy, clock: Clock, in_flight: int) -> Counter[Backend | None]:
+    done = getattr(strategy, "done", lambda backend, outcome: None)
+    outcome = FakeOutcome()
+    flying: deque[FakeBackend] = deque()
+    seen: Counter[Backend | None] = Counter()
+    for number in range(2 * in_flight + PICKS):
+        if len(flying) == in_flight:
+            ended = flying.popleft()
+            ended.active -= 1
+            outcome.first_byte_s = 0.001 * (ended.active + 1) / ended.share
+            done(ended, outcome)
+        clock.now += 0.01
+        picked = strategy.pick(FakeRequest(number), ())
+        assert isinstance(picked, FakeBackend)
+        picked.active += 1
+        flying.append(picked)
+        if number >= 2 * in_flight:
+            seen[picked] += 1
+    return seen
+
+
+@pytest.mark.parametrize("name", BY_KEY)
+@pytest.mark.parametrize("weights", WEIGHTS)
+def test_evenly_spread_keys_are_shared_by_weight(name: str, weights: tuple[int, ...]) -> None:
+    """Which requests come with which key is not a hash's to choose. Of keys whose hashes are evenly spread each backend
+    gets its part: by a table exactly, by a ring within four deviations of what so many places can (1/sqrt(places) of a
+    share)."""
+    backends = several(len(weights), weights)
+    strategy = build(name, Context(Random(1), lambda: 0.0, evenly), None)
+    strategy.update(backends)
+    seen = Counter(strategy.pick(FakeRequest(number), ()) for number in range(PICKS))
+    if name == "maglev":
+        as_weighted(seen, backends)
+        return
+    total = sum(weights)
     for backend in backends:
-        assert seen[backend] / drawn == pytest.approx(backend.share / total, abs=0.01)
+        part = backend.weight / total
+        deviation = part * (1 - part) * sqrt(2 / PLACES)
+        assert seen[backend] / PICKS == pytest.approx(part, abs=4 * deviation + 1 / PICKS)
 
 
-@pytest.mark.parametrize("name", ["round_robin", "random", "least_connections"])
-def test_idle_backends_of_equal_weight_share_within_one_per_cent(name: str) -> None:
-    for n in (3, 12):
-        backends = several(n)
-        seen = shares(make(name, backends, seed=20), 10_000)
-        assert all(seen[backend] / 10_000 == pytest.approx(1 / n, abs=0.01) for backend in backends)
+def evenly(data: bytes, seed: int = 0) -> int:
+    """The clients' addresses 0 to 9,999, evenly spread over 64 bits."""
+    return int.from_bytes(data[-4:], "big") * (2**64 // PICKS) + 2**50

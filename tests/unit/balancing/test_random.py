@@ -3,49 +3,56 @@
 from __future__ import annotations
 
 from collections import Counter
-from random import Random
+from typing import TypeVar
 
 import pytest
 
-from headgate.balancing.base import Context
 from headgate.balancing.p2c import PowerOfTwoChoices
 from headgate.balancing.random import Random as RandomStrategy
 from headgate.balancing.weighted_random import WeightedRandom
 
-from .fakes import REQUEST, FakeBackend, hash64, make, several, shares
+from .fakes import REQUEST, FakeBackend, context, make, several, shares
 
 
-class Scripted(Random):
-    """Gives back the draws it was made with."""
+class Scripted:
+    """In the place of a strategy's draws: indices that stand here."""
 
-    def __init__(self, *draws: float) -> None:
-        super().__init__()
-        self._draws = list(draws)
+    def __init__(self, *indices: int) -> None:
+        self._indices = list(indices)
 
-    def random(self) -> float:
-        return self._draws.pop(0)
+    def even(self, below: int) -> int:
+        index = self._indices.pop(0)
+        assert index < below
+        return index
+
+    free = even
 
 
-def scripted(*draws: float) -> Context:
-    return Context(Scripted(*draws), lambda: 0.0, hash64)
+T = TypeVar("T", RandomStrategy, PowerOfTwoChoices)
 
 
-def test_random_takes_the_part_of_the_unit_the_draw_falls_in() -> None:
-    strategy = RandomStrategy(scripted(0.0, 0.33, 0.34, 0.999))
+def scripted(strategy: type[T], *indices: int) -> T:
+    made = strategy(context())
+    made._draws = Scripted(*indices)  # type: ignore[assignment]
+    return made
+
+
+def test_random_takes_what_was_drawn() -> None:
+    strategy = scripted(RandomStrategy, 0, 2, 1)
     a, b, c = backends = several(3)
     strategy.update(backends)
-    assert [strategy.pick(REQUEST, ()) for _ in range(4)] == [a, a, b, c]
+    assert [strategy.pick(REQUEST, ()) for _ in range(3)] == [a, c, b]
 
 
 def test_weighted_random_gives_each_weight_its_part() -> None:
-    strategy = WeightedRandom(scripted(0.0, 0.59, 0.6, 0.79, 0.8, 0.999))
+    strategy = scripted(WeightedRandom, 0, 1, 2, 3, 4)  # 6, 2, 2 in lowest terms
     a, b, c = backends = several(3, (6, 2, 2))
     strategy.update(backends)
-    assert [strategy.pick(REQUEST, ()) for _ in range(6)] == [a, a, b, b, c, c]
+    assert [strategy.pick(REQUEST, ()) for _ in range(5)] == [a, a, a, b, c]
 
 
 def test_weighted_random_takes_large_weights_in_lowest_terms() -> None:
-    strategy = WeightedRandom(scripted(0.74, 0.76))
+    strategy = scripted(WeightedRandom, 2, 3)
     a, b = backends = several(2, (192, 64))
     strategy.update(backends)
     assert [strategy.pick(REQUEST, ()) for _ in range(2)] == [a, b]
@@ -62,14 +69,14 @@ def test_a_retry_is_as_fair_among_the_rest(name: str) -> None:
 def test_p2c_takes_the_less_loaded_of_the_two_drawn() -> None:
     a, b, c = backends = several(3)
     a.active, b.active, c.active = 5, 1, 0
-    # Index 0, then index 0 of the two others; the other way round; then a and c.
-    strategy = PowerOfTwoChoices(scripted(0.0, 0.0, 0.34, 0.0, 0.0, 0.9))
+    # Index 0 and index 0 of the two others; the other way round; then a and c.
+    strategy = scripted(PowerOfTwoChoices, 0, 0, 1, 0, 0, 1)
     strategy.update(backends)
     assert [strategy.pick(REQUEST, ()) for _ in range(3)] == [b, b, c]
 
 
 def test_p2c_keeps_the_first_on_a_tie() -> None:
-    strategy = PowerOfTwoChoices(scripted(0.9, 0.0, 0.0, 0.9))
+    strategy = scripted(PowerOfTwoChoices, 2, 0, 0, 1)
     a, _, c = backends = several(3)
     strategy.update(backends)
     assert [strategy.pick(REQUEST, ()) for _ in range(2)] == [c, a]

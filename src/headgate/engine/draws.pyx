@@ -1,0 +1,68 @@
+"""Random indices for the strategies that draw: independent ones, and ones that are even together.
+
+Independent draws miss a part of one half by 0.5 % of all over 10,000 draws (a standard deviation), and by 5 % over 100. A stratified draw is, taken
+alone, as random as an independent one, so nothing that is expected changes. But each block of 64 has one from each 64th of the unit, in random order
+and at a random place within it, so what falls into an interval varies by its two ends only and no longer by its length (W. Cochran, "Sampling
+Techniques", chapter 5; A. Owen, "Monte Carlo theory, methods and examples", chapter 10: never more variance than with independent draws). Over 10,000
+draws any part is right to 0.1 %.
+"""
+from libc.stdint cimport uint8_t, uint64_t
+
+from headgate.engine.hashing cimport random_next
+
+cdef extern from *:
+    """
+    static inline uint64_t headgate_scaled(uint64_t word, uint64_t below) {
+        return (uint64_t)(((unsigned __int128)word * below) >> 64);
+    }
+    """
+    # A word as an index below a limit: each has the same chance, up to limit / 2**64.
+    uint64_t headgate_scaled(uint64_t word, uint64_t below) noexcept nogil
+
+cdef enum:
+    # More would leave a short burst as uneven as independent draws do; fewer would let who watches guess how a block ends.
+    STRATA = 64
+    STRATUM_BITS = 6
+
+
+cdef class Draws:
+    """Not for secrets. random: what it takes its seed from, 128 bits; the same seed gives the same draws."""
+    cdef uint64_t[2] state
+    cdef uint8_t[STRATA] strata
+    cdef int left                   # strata of this block that have not been drawn from: strata[:left]
+
+    def __cinit__(self, random=None):
+        cdef int i
+        if random is None:
+            return      # a copy, filled by its maker
+        self.state[0] = random.getrandbits(64)
+        self.state[1] = random.getrandbits(64) | 1      # never all zero
+        for i in range(STRATA):
+            self.strata[i] = <uint8_t>i
+        self.left = STRATA
+
+    def free(self, uint64_t below):
+        """An index from 0 to below `below`, whatever came before; 0 for 0."""
+        return headgate_scaled(random_next(self.state), below)
+
+    def even(self, uint64_t below):
+        """An index from 0 to below `below`, evenly spread over each block of 64 draws; 0 for 0."""
+        cdef int chosen
+        cdef uint8_t stratum
+        if self.left == 0:
+            self.left = STRATA
+        # One step of Fisher and Yates.
+        chosen = <int>headgate_scaled(random_next(self.state), <uint64_t>self.left)
+        self.left -= 1
+        stratum = self.strata[chosen]
+        self.strata[chosen] = self.strata[self.left]
+        self.strata[self.left] = stratum
+        return headgate_scaled(<uint64_t>stratum << (64 - STRATUM_BITS) | random_next(self.state) >> STRATUM_BITS, below)
+
+    def __deepcopy__(self, memo):
+        """One that will draw the same, for who wants to know what comes without its having come."""
+        cdef Draws other = Draws.__new__(Draws)
+        other.state = self.state
+        other.strata = self.strata
+        other.left = self.left
+        return other
