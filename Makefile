@@ -16,7 +16,7 @@ ENGINE := $(wildcard src/headgate/engine/*.pyx src/headgate/engine/*.pxd src/hea
 # Arguments for pytest and for the benchmark: make test ARGS='-k sticky', make bench ARGS='--quick --case small'.
 ARGS   ?=
 
-.PHONY: help venv run test lint types build bench bench-memory bench-check bench-order bench-scale simulate fuzz faults-long soak soak-ops tls-audit sanitize clean
+.PHONY: help venv run test lint types docs build bench bench-memory bench-check bench-order bench-scale simulate fuzz faults-long soak soak-ops tls-audit sanitize clean
 
 help: ## Show this list
 	@echo 'make <target>, where <target> is one of:'
@@ -46,6 +46,10 @@ lint: venv ## Check style and formatting (ruff)
 
 types: venv ## Check types (mypy, strict)
 	@$(BIN)/mypy
+
+docs: venv ## The documentation as a site, in build/docs
+	@$(BIN)/python -m sphinx --quiet --fail-on-warning --builder html docs build/docs
+	@echo 'Open build/docs/index.html'
 
 build: venv ## Make dist/*.tar.gz and dist/*.whl, and try that the one builds the other
 	@rm -rf dist

@@ -5,11 +5,13 @@ A comment before a fence says what the block alone does not:
     <!-- test: file NAME -->       the block is written to NAME before what follows is run
     <!-- test: in TABLE -->        a part of a configuration, to be read inside of TABLE (or `in top`)
     <!-- test: wait PORT… -->      the ports are open before the block is run
+    <!-- test: until PORT… -->     it goes on as long as the page does, and the ports are open before what follows
     <!-- test: fails -->           the last command of the block ends with a status other than 0
     <!-- test: not run: REASON --> it cannot be run where tests run
+    <!-- test: run                 (and commands, up to a line of -->) what a reader has already
 
-A block of `text` right after one of `sh` is what that prints; `…` stands for anything within a line, a line of `…` for any
-number of lines.
+A block of `text` right after one of `sh` is what that prints; `…` stands for anything within a line, a line of `…` for
+any number of lines.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 GENERATED = {"cli", "configuration", "errors", "metrics"}
 
 _BLOCK = re.compile(
-    r"(?P<comments>(?:^<!-- test: [^\n]* -->\n)*)^(?P<fence>```+)(?P<language>\S*)\n(?P<text>.*?)^(?P=fence)$",
+    r"^<!-- test: run\n(?P<before>.*?)^-->$"
+    r"|(?P<comments>(?:^<!-- test: [^\n]* -->\n)*)^(?P<fence>```+)(?P<language>\S*)\n(?P<text>.*?)^(?P=fence)$",
     re.MULTILINE | re.DOTALL,
 )
 _COMMENT = re.compile(r"<!-- test: (?P<word>not run|\w+):? ?(?P<rest>.*?) -->")
@@ -45,10 +48,13 @@ def blocks(page: Path) -> list[Block]:
     text = page.read_text()
     found = []
     for one in _BLOCK.finditer(text):
+        if one["before"] is not None:
+            found.append(Block("sh", one["before"], text.count("\n", 0, one.start()) + 1))
+            continue
         notes = {}
         for comment in one["comments"].splitlines():
             read = _COMMENT.fullmatch(comment)
-            if read is None or read["word"] not in {"file", "in", "wait", "fails", "not run"}:
+            if read is None or read["word"] not in {"file", "in", "wait", "until", "fails", "not run"}:
                 raise ValueError(f"{page.name}: {comment}")
             notes[read["word"]] = read["rest"]
         line = text.count("\n", 0, one.start("fence")) + 1

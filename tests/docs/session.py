@@ -42,14 +42,13 @@ def _tools(directory: Path) -> None:
     """The commands that a reader has after installing: headgate, and the Python it was installed for."""
     directory.mkdir()
     python = shlex.quote(sys.executable)
-    for name, command in (("headgate", f"{python} -P -m headgate"), ("python", python), ("python3", python)):
-        tool = directory / name
-        tool.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
-        tool.chmod(0o755)
-    for name in ("gunicorn", "uvicorn"):
-        tool = directory / name
-        tool.write_text(f'#!/bin/sh\nexec {python} -m {name} "$@"\n')
-        tool.chmod(0o755)
+    tools = dict.fromkeys(("python", "python3"), f'#!/bin/sh\nexec {python} "$@"\n')
+    tools["gunicorn"] = f'#!/bin/sh\nexec {python} -m gunicorn "$@"\n'
+    # As pip makes it: its process is called headgate, too.
+    tools["headgate"] = f"#!{sys.executable} -P\nimport sys\nfrom headgate.cli import main\nsys.exit(main())\n"
+    for name, text in tools.items():
+        (directory / name).write_text(text)
+        (directory / name).chmod(0o755)
 
 
 def script(page: Sequence[Block]) -> str:
@@ -68,6 +67,10 @@ def script(page: Sequence[Block]) -> str:
             if "fails" in block.notes:
                 *before, last = text.split("\n")
                 parts += [*before, f"if {last}\nthen echo 'it did not fail'; exit 1; fi"]
+            elif "until" in block.notes:
+                *before, last = re.sub(r"\\\n\s*", "", text).split("\n")
+                parts += [*before, f"{last.partition(' #')[0]} >> background 2>&1 &", "LAST=$!"]
+                parts.append(f"await {block.notes['until']}")
             else:
                 parts.append(text)
     parts.append(f'echo "{_END}"')

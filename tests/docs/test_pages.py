@@ -49,6 +49,7 @@ def whole(part: dict[str, Any], table: str) -> dict[str, Any]:
     config.setdefault("listeners", [{"bind": "127.0.0.1:8080"}])
     for pool in config.setdefault("pools", {"web": {}}).values():
         pool.setdefault("backends", ["http://127.0.0.1:9001"])
+    config.setdefault("routes", [{"path_prefix": f"/{name}", "pool": name} for name in config["pools"]])
     return config
 
 

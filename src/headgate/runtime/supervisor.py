@@ -41,6 +41,7 @@ from headgate.runtime.listening import Listening
 from headgate.runtime.messages import Leave, ReopenLogs, Stop
 from headgate.runtime.notify import Notifier, listen_descriptors
 from headgate.runtime.overrides import NONE, effective
+from headgate.runtime.processes import name_process
 from headgate.runtime.reload import Reloader, ReloadResult
 from headgate.runtime.sockets import BoundSocket, CannotBind
 from headgate.runtime.steering import Steering, admin_socket, check_admin, load_changes
@@ -662,6 +663,7 @@ def serve(
     if not logging.getLogger("headgate").handlers:
         configure()
     raise_open_files()
+    name_process("headgate")
     trial = upgrade.TRIAL in os.environ
     try:
         given = upgrade.given()
