@@ -139,7 +139,8 @@ class Supervisor:
             state: Literal["open", "draining", "closed"] = "open" if self.ready else "closed"
             if bound is None and self.ready:
                 state = "draining"
-            found.append(ListenerState(bound.bind.text if bound is not None else listener.bind.text, state))
+            text = listener.bind.text
+            found.append(ListenerState(bound.bind.text if bound is not None else text, state, text))
         return found
 
     async def drain_listener(self, bind: str) -> None:
