@@ -119,21 +119,19 @@ def _through_pools(
 ) -> Explanation:
     name = route.pool
     passed: list[PassedPool] = []
+    told.said["passed"] = passed
     while True:
         pool = config.pools[name]
         look = pools[name]
         found = _in_pool(told, look, seen, sources)
         if found is not None:
-            told.said["passed"] = passed
             return found
         why = _why_nobody(look)
         fallback = pool.fallback
         following = fallback.pool if fallback is not None else ""
         if fallback is None or (following and following not in config.pools) or following in {p.pool for p in passed}:
-            told.said["passed"] = passed
             return told.end(f"answered 503 by the balancer: {why}", 503)
         if not following:
-            told.said["passed"] = passed
             return told.end(
                 f"answered {fallback.status} by the balancer: its static answer, since {why}", fallback.status
             )
