@@ -1,9 +1,9 @@
 """Spans of sampled traces, sent by OTLP over HTTP (the extra `otlp`).
 
-The engine knows nothing of this: it writes decisions into its rings, and the supervisor follows them here, once a second,
-and sends what is new from a thread. A collector that is slow or away holds up nobody; what the rings overwrite meanwhile
-is lost. One span for the exchange, below the client's, and one for each attempt below that: its id is what the backend
-got as parent-id.
+The engine knows nothing of this: it writes decisions into its rings, and the supervisor follows them here, once a
+second, and sends what is new from a thread. A collector that is slow or away holds up nobody; what the rings overwrite
+meanwhile is lost. One span for the exchange, below the client's, and one for each attempt below that: its id is what
+the backend got as parent-id.
 """
 
 from __future__ import annotations
@@ -113,8 +113,8 @@ def _sender(tracing: Tracing) -> Send:
 
 
 def spans(rows: Sequence[Mapping[str, Any]], service: str) -> list[ReadableSpan]:
-    """The spans of some decisions (`Decisions.follow`). Attributes: OpenTelemetry's conventions for HTTP where they have
-    a name, else ours below "headgate."."""
+    """The spans of some decisions (`Decisions.follow`). Attributes: by OpenTelemetry's conventions for HTTP where they
+    have a name, else ours below "headgate."."""
     from opentelemetry.sdk.resources import Resource
 
     resource = Resource.create({"service.name": service, "service.version": __version__})
