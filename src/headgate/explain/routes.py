@@ -29,7 +29,8 @@ class Routing:
 
 
 def find(routes: Sequence[Route], listener: str, host: bytes, path: bytes) -> Routing:
-    """host: lower case, without port. path: as it is forwarded. listener: its `bind` as configured."""
+    """Of a client without a certificate. host: lower case, without port. path: as it is forwarded. listener: its `bind`
+    as configured."""
     table = Router(
         [
             Entry(route.listener or "", route.host or "", route.path_prefix, number)
@@ -94,6 +95,8 @@ def _why_not(route: Route, listener: str, host: str, path: str) -> list[str]:
         wrong.append(f"its host is {route.host}, the request's {host or 'empty'}")
     if not _prefix_fits(route.path_prefix, path):
         wrong.append(f"its prefix is {route.path_prefix}, the request's path {path}")
+    if route.client_cert is not None:
+        wrong.append(f"it is for clients with a certificate ({route.client_cert})")
     return wrong
 
 

@@ -296,6 +296,7 @@ class Supervisor:
         if self._same_segment:
             self._segment.add_supervisor("upgrades")
         if given is not None and not self._trial:
+            self._controller.note("upgraded", f"Headgate {__version__} has taken over", quiet=True)
             self._old = [OldWorker(self._loop, worker, self._old_gone) for worker in given.workers]
             self._crew.patient = bool(self._old)
             self._controller.recycling = not self._old
@@ -526,6 +527,7 @@ class Supervisor:
             for line in str(error).splitlines():
                 log.error("upgrade: %s", line)
             log.error("upgrade: refused; the running version stays")
+            self._controller.note("upgrade refused", str(error)[:1000], quiet=True)
         finally:
             self._upgrading = False
             if not self._stopping:
