@@ -145,7 +145,7 @@ def _of(row: Mapping[str, Any], resource: Any) -> list[ReadableSpan]:
     path, _, query = row["path"].partition("?")
     found = [
         ReadableSpan(
-            name=f"{row['method']} {row['route'] or '(no route)'}",
+            name=row["method"],
             context=own,
             parent=parent,
             resource=resource,
@@ -153,7 +153,7 @@ def _of(row: Mapping[str, Any], resource: Any) -> list[ReadableSpan]:
             attributes={
                 "http.request.method": row["method"],
                 "http.response.status_code": row["status"],
-                "http.route": row["route"],
+                "headgate.route": row["route"],
                 "url.path": path,
                 **({"url.query": query} if query else {}),
                 "server.address": row["host"],
