@@ -270,7 +270,7 @@ class Decision(Record, frozen=True, kw_only=True):
     client: str
     listener: str
     route: str
-    """Host and path prefix of its route; empty where none matched."""
+    """Its route, by the name that metrics have; empty where none matched."""
     pool: str
     kind: str
     """How it ended, by the words of docs/errors.md."""

@@ -44,7 +44,7 @@ from headgate.engine.retry_after cimport retry_after_s
 from headgate.engine.histogram cimport coarse_add, coarse_add_at, histogram_add, histogram_add_at, histogram_index
 from headgate.engine.stats cimport NOT_RETRIED_DEADLINE, NOT_RETRIED_METHOD, NOT_RETRIED_NOBODY, NOT_RETRIED_REPLAY_CAP, NOT_RETRIED_RETRIES
 from headgate.engine.stream cimport SEND_BROKEN, ExchangeBase, Stream
-from headgate.engine.trace cimport TRACE_LINE, trace_line
+from headgate.engine.trace cimport TRACE_LINE, trace_id_text, trace_line
 from headgate.engine.tracing cimport trace_begin
 from headgate.engine.upstream cimport BackendConnection, take_idle
 from headgate.engine.waiting cimport NO_PLACE, POOL_FULL, WaitingRoom, open_room
@@ -1373,6 +1373,12 @@ cdef class Exchange(ExchangeBase):
         if self.route is not None:
             entry.route = self.route.name_bytes
             entry.route_length = <uint32_t>len(self.route.name_bytes)
+        entry.trace_id = NULL
+        entry.trace_id_length = 0
+        if self.traced:
+            trace_id_text(self.trace_id_buffer, &self.trace)
+            entry.trace_id = self.trace_id_buffer
+            entry.trace_id_length = 32
         entry.tls = self.tls is not None
         entry.failed_count = self.failed_count
         for index in range(self.failed_count):

@@ -207,7 +207,6 @@ cdef class Route:
         upgrade = ("websocket",) if config is None else config.upgrade
         self.upgrade = frozenset(name.lower().encode() for name in upgrade)
         self.websocket = b"websocket" in self.upgrade
-        self.label = b"" if config is None else f"{config.host or ''}{config.path_prefix}".encode()
 
     def _timeout(self, str name):
         own = getattr(getattr(self.config, "timeouts", None), name, None)
