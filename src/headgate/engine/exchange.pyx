@@ -13,7 +13,8 @@ from libc.stdio cimport snprintf
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcmp, memset, strlen
 
-from headgate.engine.accesslog cimport LogEntry
+from headgate.engine.accesslog cimport AccessLog
+from headgate.engine.logline cimport ENTRY_FAILED, LogEntry
 from headgate.engine.address cimport Address, address_format, resolve_client
 from headgate.engine.context cimport (
     KIND_BAD_HEAD, KIND_BAD_STATUS, KIND_BODY_TIMEOUT, KIND_BODY_TOO_LARGE, KIND_CLIENT_GONE, KIND_CONNECT_FAILED, KIND_FIRST_BYTE_TIMEOUT, KIND_HEDGE_LOST,
@@ -36,12 +37,15 @@ from headgate.engine.forwarded cimport resolve_forwarded
 from headgate.engine.http1 cimport FORM_BOTH, FORM_RFC7239, Answer, Forward, find_field, head_init, head_reset
 from headgate.engine.model cimport Backend, Listener, Outcome, Pool, Route
 from headgate.engine.proxied cimport prelude_for
+from headgate.engine.record cimport note_attempt, record_decision
 from headgate.engine.request cimport Request, cookie_value, lend, take_back
 from headgate.engine.retry cimport NOTE_REPLAY_CAP, retry_allowed, write_notes
 from headgate.engine.retry_after cimport retry_after_s
 from headgate.engine.histogram cimport coarse_add, coarse_add_at, histogram_add, histogram_add_at, histogram_index
 from headgate.engine.stats cimport NOT_RETRIED_DEADLINE, NOT_RETRIED_METHOD, NOT_RETRIED_NOBODY, NOT_RETRIED_REPLAY_CAP, NOT_RETRIED_RETRIES
 from headgate.engine.stream cimport SEND_BROKEN, ExchangeBase, Stream
+from headgate.engine.trace cimport TRACE_LINE, trace_line
+from headgate.engine.tracing cimport trace_begin
 from headgate.engine.upstream cimport BackendConnection, take_idle
 from headgate.engine.waiting cimport NO_PLACE, POOL_FULL, WaitingRoom, open_room
 
@@ -137,6 +141,7 @@ cdef class Exchange(ExchangeBase):
             self.ctx.disarm(&self.pause_timer)
         free(self.response.fields)
         free(self.request.fields)
+        free(self.failed_notes)
 
     cdef void begin(self, Stream down, Listener listener) noexcept:
         """Serve a request that starts to arrive on `down`. The head is parsed into self.request by its codec."""
@@ -153,7 +158,7 @@ cdef class Exchange(ExchangeBase):
         head_reset(&self.request)
         self.tried = None
         self.bytes_received = self.bytes_sent = 0
-        self.attempts = self.counted = 0
+        self.attempts = self.counted = self.failed_count = 0
         self.status = 0
         self.last_kind = KIND_OK
         self.notes = 0
@@ -165,7 +170,9 @@ cdef class Exchange(ExchangeBase):
         self.active = self.request_done = self.response_begun = self.interim_sent = self.response_sent = self.response_done = False
         self.ended = self.keep = self.tunnel = self.tunnel_up_ended = self.tunnel_down_ended = False
         self.stale_replayed = self.paid = self.hedged = self.excused = self.connected = self.upgrade_offered = False
-        self.trusted = self.contradicted = False
+        self.trusted = self.contradicted = self.recorded = self.broken = self.traced = False
+        self.failed_kept = 0
+        self.failed_all = 0
 
     cdef void release(self) noexcept:
         """Back to the spare ones; nothing refers to this exchange any more."""
@@ -202,6 +209,8 @@ cdef class Exchange(ExchangeBase):
         ctx.counters.requests += 1
         ctx.counters.in_flight += 1
         ctx.in_flight += 1
+        if ctx.tracing:
+            trace_begin(self)
         self.client = self.peer
         if self.listener.has_trusted and self.listener.trusted.contains(&self.peer):
             self.trusted = True
@@ -588,6 +597,7 @@ cdef class Exchange(ExchangeBase):
         cdef Listener listener = self.listener
         cdef Pool pool = self.pool
         cdef bytes host
+        cdef char traceparent[TRACE_LINE]
         memset(&forward, 0, sizeof(forward))
         forward.client = self.client_text
         forward.client_length = self.client_length
@@ -609,6 +619,10 @@ cdef class Exchange(ExchangeBase):
         if listener.via:
             forward.via = listener.via
             forward.via_length = <uint16_t>len(listener.via)
+        if self.traced:
+            trace_line(traceparent, &self.trace, self.trace.span + self.attempts)
+            forward.trace = traceparent
+            forward.trace_length = TRACE_LINE
         host = backend.host if pool.host_of_backend else pool.host
         if host is not None:
             forward.host = host
@@ -996,9 +1010,15 @@ cdef class Exchange(ExchangeBase):
         self.backend = None
         self.up = None
         self.last_kind = <uint8_t>kind
+        if kind != KIND_OK and self.failed_count < ENTRY_FAILED:
+            self.failed_kind[self.failed_count] = <uint8_t>kind
+            self.failed_slot[self.failed_count] = backend.slot
+            self.failed_count += 1
         if self.excused:
             self.excused = False
             verdict = VERDICT_NONE
+        if kind != KIND_OK:
+            note_attempt(self, backend, kind)
         backend.counters.active -= 1
         if self.attempt_first_byte >= 0:
             coarse_add(backend.first_byte_latency, <uint64_t>self.attempt_first_byte)
@@ -1280,6 +1300,9 @@ cdef class Exchange(ExchangeBase):
                 coarse_add_at(&self.route.counters.latency, at, <uint64_t>total)
                 if self.first_byte >= 0:
                     histogram_add(pool.first_byte_latency, <uint64_t>self.first_byte)
+        ctx.sample_left -= 1
+        if self.recorded or kind != KIND_OK or ctx.sample_left < 0:
+            record_decision(self, kind)
         if ctx.access_log is not None:
             self._log(kind)
         down.complete(keep)
@@ -1290,6 +1313,10 @@ cdef class Exchange(ExchangeBase):
         cdef char word[128]
         cdef Head *head = &self.request
         cdef bytes url
+        cdef AccessLog log = self.ctx.access_log
+        if (log.samples and kind == KIND_OK and self.status < 500 and not self.notes and not self.failed_count
+                and not log.chosen(self.id_text, self.id_length)):
+            return
         entry.time_ns = self.started_wall
         entry.client = self.client_text
         entry.client_length = self.client_length
@@ -1330,4 +1357,42 @@ cdef class Exchange(ExchangeBase):
         entry.first_byte_ns = self.first_byte
         entry.queued_ns = self.queued_ns
         entry.total_ns = self.ctx.now - self.started
-        self.ctx.access_log.write(&entry)
+        if log.plan is not None:
+            self._log_more(&entry)
+        log.write(&entry)
+
+    cdef void _log_more(self, LogEntry *entry) noexcept:
+        """What only a log with chosen fields may have."""
+        cdef int index
+        cdef bytes url
+        cdef const char *word
+        entry.listener = self.listener.bind_bytes
+        entry.listener_length = <uint32_t>len(self.listener.bind_bytes)
+        entry.route = NULL
+        entry.route_length = 0
+        if self.route is not None:
+            entry.route = self.route.name_bytes
+            entry.route_length = <uint32_t>len(self.route.name_bytes)
+        entry.tls = self.tls is not None
+        entry.failed_count = self.failed_count
+        for index in range(self.failed_count):
+            # The backends live: they stand in `tried`, or are the last one.
+            url = self._url_of(self.failed_slot[index])
+            entry.failed[index].data = <const char *>url if url is not None else NULL
+            entry.failed[index].length = <uint32_t>len(url) if url is not None else 0
+            word = KIND_WORD[self.failed_kind[index]]
+            entry.failed_word[index].data = word
+            entry.failed_word[index].length = <uint32_t>strlen(word)
+        self.ctx.access_log.plan.look_up(&self.request, entry)
+
+    cdef bytes _url_of(self, int slot):
+        """Of a backend that this exchange has tried; None where it is not known any more (another pool took over)."""
+        cdef Backend backend
+        if self.shown is not None and self.shown.slot == slot:
+            return self.shown.url_bytes
+        if self.tried is not None:
+            for other in self.tried:
+                backend = <Backend>other
+                if backend.slot == slot:
+                    return backend.url_bytes
+        return None
