@@ -48,6 +48,7 @@ from headgate.runtime.steering import Steering, admin_socket, check_admin, load_
 from headgate.runtime.summary import summary
 from headgate.runtime.upgrade import CannotUpgrade, HandedListener, HandedWorker, Handover, OldWorker
 from headgate.runtime.watch import FileWatch
+from headgate.tls import check
 
 log = logging.getLogger("headgate.supervisor")
 
@@ -208,6 +209,13 @@ class Supervisor:
             self._changes = self._given.changes if self._given else load_changes(self._config)
         except (StateFileError, ValueError) as error:
             log.error("cannot start: %s", error)
+            return EXIT_CONFIG
+        try:
+            # They were looked over with the configuration; this is for what has changed since, or came another way.
+            check.read(effective(self._config, self._changes).config)
+        except check.Problems as error:
+            for line in str(error).splitlines():
+                log.error("cannot start: %s", line)
             return EXIT_CONFIG
         if self._given is not None and not self._trial:
             for handed in self._given.listeners:
