@@ -13,7 +13,8 @@ from libc.stdio cimport snprintf
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcmp, memset, strlen
 
-from headgate.engine.accesslog cimport LogEntry
+from headgate.engine.accesslog cimport AccessLog
+from headgate.engine.logline cimport ENTRY_FAILED, LogEntry
 from headgate.engine.address cimport Address, address_format
 from headgate.engine.context cimport (
     KIND_BAD_HEAD, KIND_BAD_STATUS, KIND_BODY_TIMEOUT, KIND_BODY_TOO_LARGE, KIND_CLIENT_GONE, KIND_CONNECT_FAILED, KIND_FIRST_BYTE_TIMEOUT, KIND_HEDGE_LOST,
@@ -157,7 +158,7 @@ cdef class Exchange(ExchangeBase):
         head_reset(&self.request)
         self.tried = None
         self.bytes_received = self.bytes_sent = 0
-        self.attempts = self.counted = 0
+        self.attempts = self.counted = self.failed_count = 0
         self.status = 0
         self.last_kind = KIND_OK
         self.notes = 0
@@ -997,6 +998,10 @@ cdef class Exchange(ExchangeBase):
         self.backend = None
         self.up = None
         self.last_kind = <uint8_t>kind
+        if kind != KIND_OK and self.failed_count < ENTRY_FAILED:
+            self.failed_kind[self.failed_count] = <uint8_t>kind
+            self.failed_slot[self.failed_count] = backend.slot
+            self.failed_count += 1
         if self.excused:
             self.excused = False
             verdict = VERDICT_NONE
@@ -1296,6 +1301,10 @@ cdef class Exchange(ExchangeBase):
         cdef char word[128]
         cdef Head *head = &self.request
         cdef bytes url
+        cdef AccessLog log = self.ctx.access_log
+        if (log.samples and kind == KIND_OK and self.status < 500 and not self.notes and not self.failed_count
+                and not log.chosen(self.id_text, self.id_length)):
+            return
         entry.time_ns = self.started_wall
         entry.client = self.client_text
         entry.client_length = self.client_length
@@ -1336,4 +1345,42 @@ cdef class Exchange(ExchangeBase):
         entry.first_byte_ns = self.first_byte
         entry.queued_ns = self.queued_ns
         entry.total_ns = self.ctx.now - self.started
-        self.ctx.access_log.write(&entry)
+        if log.plan is not None:
+            self._log_more(&entry)
+        log.write(&entry)
+
+    cdef void _log_more(self, LogEntry *entry) noexcept:
+        """What only a log with chosen fields may have."""
+        cdef int index
+        cdef bytes url
+        cdef const char *word
+        entry.listener = self.listener.bind_bytes
+        entry.listener_length = <uint32_t>len(self.listener.bind_bytes)
+        entry.route = NULL
+        entry.route_length = 0
+        if self.route is not None:
+            entry.route = self.route.name_bytes
+            entry.route_length = <uint32_t>len(self.route.name_bytes)
+        entry.tls = self.tls is not None
+        entry.failed_count = self.failed_count
+        for index in range(self.failed_count):
+            # The backends live: they stand in `tried`, or are the last one.
+            url = self._url_of(self.failed_slot[index])
+            entry.failed[index].data = <const char *>url if url is not None else NULL
+            entry.failed[index].length = <uint32_t>len(url) if url is not None else 0
+            word = KIND_WORD[self.failed_kind[index]]
+            entry.failed_word[index].data = word
+            entry.failed_word[index].length = <uint32_t>strlen(word)
+        self.ctx.access_log.plan.look_up(&self.request, entry)
+
+    cdef bytes _url_of(self, int slot):
+        """Of a backend that this exchange has tried; None where it is not known any more (another pool took over)."""
+        cdef Backend backend
+        if self.shown is not None and self.shown.slot == slot:
+            return self.shown.url_bytes
+        if self.tried is not None:
+            for other in self.tried:
+                backend = <Backend>other
+                if backend.slot == slot:
+                    return backend.url_bytes
+        return None

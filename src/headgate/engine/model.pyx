@@ -63,13 +63,13 @@ cdef class Listener:
         self.client_body_s = _seconds(config.timeouts.client_body)
         self.client_idle_s = _seconds(config.timeouts.client_idle)
         self.client_write_s = _seconds(config.timeouts.client_write)
-        tls = getattr(config, "tls", None)
+        tls = config.tls
         self.handshake_s = 10.0 if tls is None else _seconds(tls.handshake_timeout)
         self.max_handshakes = 0 if tls is None else tls.max_handshakes or 0
         self.hsts = None
         if tls is not None and tls.hsts is not None:
             self.hsts = b"Strict-Transport-Security: " + tls.hsts.value.encode("latin-1") + b"\r\n"
-        self.redirect_https = getattr(config, "redirect_https", 0)
+        self.redirect_https = config.redirect_https
         if self.reactor is not None:
             self.bind_timers(self.reactor)
 

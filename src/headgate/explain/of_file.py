@@ -1,4 +1,4 @@
-"""An explanation from a configuration alone: every backend is thought to be up and idle, and nothing has been asked yet."""
+"""An explanation from a configuration alone: every backend is thought to be up and idle, and nothing was asked."""
 
 from __future__ import annotations
 

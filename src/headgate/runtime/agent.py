@@ -80,9 +80,8 @@ class WorkerAgent:
 
     worker: this worker's number in the segment. make_strategy: builds a pool's strategy from its configuration; raises
     when it cannot. on_exit: called once when there is nothing left to do (after a drain or a stop); `engine.stop` by
-    default. on_applied: called after each snapshot that came into force. sources: the random sources that strategies were
-    given, whose state an explanation puts back.
-    decisions: where the engine keeps where requests went.
+    default. on_applied: called after each snapshot that came into force. sources: the random sources that strategies
+    were given, whose state an explanation puts back. decisions: where the engine keeps where requests went.
     """
 
     def __init__(
@@ -341,11 +340,11 @@ class WorkerAgent:
         """What of requests is kept among the decisions, and what becomes of traces."""
         kept = config.decisions
         self._engine.decisions = self._decisions if kept is not None else None
-        share = kept.sample if kept is not None else 0.0
+        share = kept.sample if kept is not None else None
         self._engine.sample(round(1 / share) if share else 0, _QUERIES.index(kept.query) if kept is not None else 0)
         tracing = config.tracing
         mode = 0 if tracing is None else 2 if tracing.traceparent == "create" else 1
-        self._engine.trace(mode, tracing.sample if tracing is not None else 0.0)
+        self._engine.trace(mode, (tracing.sample or 0.0) if tracing is not None else 0.0)
 
     def _new_pool(self, name: str, slot: int, config: PoolConfig) -> WorkerPool:
         return WorkerPool(

@@ -42,8 +42,8 @@ def spawn(
 ) -> tuple[subprocess.Popen[bytes], MessageChannel]:
     """Start a worker. Raises OSError when the system refuses (no process, no descriptor, no memory).
 
-    wakes: the segment's eventfds. decisions: the memfd of `engine.decisions`; -1 = none. It stays in our session and process group, so that a terminal's job control sees one
-    job, and shares our standard output and error.
+    wakes: the segment's eventfds. decisions: the memfd of `engine.decisions`; -1 = none. It stays in our session and
+    process group, so that a terminal's job control sees one job, and shares our standard output and error.
     """
     ours, theirs = socket.socketpair()
     try:
