@@ -220,7 +220,7 @@ class ExplainRequest(Body, frozen=True):
     url: Annotated[str, Meta(min_length=1, max_length=8192)]
     """Absolute: "http://shop.example:8080/cart?x=1". Its port says which listener is meant."""
     method: Annotated[str, Meta(min_length=1, max_length=64)] = "GET"
-    headers: Annotated[list[tuple[str, str]], Meta(max_length=200)] = []
+    headers: Annotated[tuple[tuple[str, str], ...], Meta(max_length=200)] = ()
     """Names and values, in their order."""
     client: str = "127.0.0.1"
     """The address that connects."""
@@ -400,6 +400,17 @@ class StreamEvent(Record, frozen=True, kw_only=True):
     reason: str
 
 
+class StreamCertificate(Record, frozen=True, kw_only=True):
+    """A certificate in use."""
+
+    where: str
+    file: str
+    names: list[str]
+    ends: int
+    days: int
+    """Whole days that are left; negative once it has expired."""
+
+
 class StreamState(Record, frozen=True, kw_only=True):
     """`event: state`: everything. Without a past where the reader has it."""
 
@@ -416,6 +427,7 @@ class StreamState(Record, frozen=True, kw_only=True):
     listeners: list[Listener]
     pools: list[StreamPool]
     pool_numbers: list[tuple[Any, ...]]
+    certificates: list[StreamCertificate]
     routes: list[StreamRoute]
     backends: list[StreamBackendWhole]
     seconds: list[StreamRow] | None
@@ -434,6 +446,7 @@ class StreamTick(Record, frozen=True, kw_only=True, omit_defaults=True):
     totals: TotalStatus | None = None
     workers: list[Worker] | None = None
     listeners: list[Listener] | None = None
+    certificates: list[StreamCertificate] | None = None
     pools: list[tuple[Any, ...]] = []
     numbers: list[tuple[Any, ...]] = []
     points: list[tuple[int, float, float | None]] = []

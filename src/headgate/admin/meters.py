@@ -70,7 +70,8 @@ class BackendMeter:
     def look(self, segment: Segment, now: float) -> bool:
         """Read the counters. Returns whether there is a new point."""
         total = segment.backend_totals(self.slot)
-        look = _Look(now, total.attempts, total.failed, total.first_bytes, total.first_byte_ns)
+        answers = segment.backend_first_byte_latency(self.slot)
+        look = _Look(now, total.attempts, total.failed, answers.count, answers.sum_ns)
         last = self._last
         if last is None or any(new < old for new, old in zip(look, last, strict=True)) or now <= last.at:
             self._last = self._point = look

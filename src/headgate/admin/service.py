@@ -15,13 +15,15 @@ from headgate.runtime.sockets import BoundSocket
 
 
 class Service:
-    """One admin API. config: may be replaced while it runs, all but `bind`."""
+    """One admin API. config: may be replaced while it runs, all but `bind`. feed: for tests."""
 
-    def __init__(self, host: Host, config: Admin, bound: BoundSocket, loop: AbstractEventLoop) -> None:
+    def __init__(
+        self, host: Host, config: Admin, bound: BoundSocket, loop: AbstractEventLoop, feed: Feed | None = None
+    ) -> None:
         self._host = host
         self._bound = bound
         self._config = config
-        self.feed = Feed(host, loop)
+        self.feed = feed or Feed(host, loop)
         self._feeding = False
         self._server = Server(loop, Access(config), TABLE.plan, self._answer)
 

@@ -38,6 +38,14 @@ TABLE = Table(
             "text/html; charset=utf-8",
             open_to_all=True,
         ),
+        _get(
+            "/dashboard/access",
+            "Does one need the token here?",
+            page.access,
+            dict[str, bool],
+            open_to_all=True,
+            listed=False,
+        ),
         _get("/dashboard/{file}", "A part of that page.", page.asset, "*/*", open_to_all=True, listed=False),
         _get(
             "/stream",
@@ -67,6 +75,13 @@ TABLE = Table(
         _get("/metrics.json", "The counters.", reads.metrics_json, doc.Metrics),
         _get("/events", "What happened lately.", reads.events, doc.Events, query=doc.EventsQuery),
         _get("/connections", "Who is connected, in numbers.", reads.connections, doc.Connections),
+        _get(
+            "/decisions",
+            "Where requests went of late: those that did not go well, and samples.",
+            explaining.decisions,
+            doc.Decisions,
+            query=doc.DecisionsQuery,
+        ),
         _get("/log-level", "How much the balancer says of itself.", reads.log_level, doc.LogLevel),
         _post(
             "/explain",

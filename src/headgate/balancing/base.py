@@ -124,8 +124,8 @@ class AffineStrategy(Strategy, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """What a strategy goes by where one backend is concerned. value: a number, in the sense of `Grounds.rule`; text: how
-    it comes about, for people ("3 in flight + 1, per share 2")."""
+    """What a strategy goes by where one backend is concerned. value: a number, in the sense of `Grounds.rule`; text:
+    how it comes about, for people ("3 in flight + 1, per share 2")."""
 
     value: float
     text: str

@@ -75,6 +75,49 @@ class Metrics(Struct, frozen=True, kw_only=True):
     routes have theirs, `headgate top` and the dashboard show backends, and with a thousand backends it doubles the page."""
 
 
+class Decisions(Struct, frozen=True, kw_only=True):
+    """Where requests went, kept in memory for `headgate explain --id` and `headgate decisions`: in each worker the last
+    1,024 that did not end well or needed another attempt, and the last 1,024 of the others: samples, and what clients
+    did wrong. Never a body, a cookie or a credential."""
+
+    sample: Annotated[float | None, Share(), FALSE_IS_NONE] = 0.01
+    """Share of requests that are kept although they went well; false for none. One in a hundred: at 1,000 requests a second that is the
+    last two minutes, and it costs a hundredth of a microsecond a request. All (1.0) cost half a microsecond each."""
+    query: Literal["drop", "names", "keep"] = "drop"
+    """What is kept of a URL's query: nothing, "names" without their values ("?user=*&token=*"), or everything. Nothing,
+    since tokens and mail addresses stand there, and whoever may look at decisions need not see them."""
+
+
+class ReadEndpoint:
+    """Reader of `tracing.otlp`."""
+
+    expects = 'a URL such as "http://127.0.0.1:4318/v1/traces"'
+
+    def __call__(self, raw: object) -> str:
+        text = string(raw, self.expects)
+        if not text.startswith(("http://", "https://")) or len(text.partition("://")[2].partition("/")[0]) == 0:
+            raise Wrong(f"expected {self.expects}, got {quoted(text)}")
+        return text
+
+
+class Tracing(Struct, frozen=True, kw_only=True):
+    """W3C Trace Context: the balancer takes part in distributed traces with a span of its own. Without this table
+    `traceparent` and `tracestate` pass as any other field."""
+
+    traceparent: Literal["forward", "create"] = "forward"
+    """"forward" continues traces that clients bring; "create" begins those that they do not, too. A `traceparent` that
+    is not valid goes no further, nor does its `tracestate`. Forward: who wants traces to begin here says so."""
+    sample: Annotated[float | None, Share(), FALSE_IS_NONE] = 0.01
+    """Share of the traces begun here that have the sampled flag; false for none. One in a hundred: every service behind pays for each.
+    What clients bring keeps its flag."""
+    otlp: Annotated[str, ReadEndpoint()] = ""
+    """Where spans of sampled traces are sent, by OTLP over HTTP: "http://127.0.0.1:4318/v1/traces". Needs the extra
+    `otlp`; further settings are those of OpenTelemetry's own environment variables (OTEL_EXPORTER_OTLP_HEADERS...). Not
+    set: nowhere. At most 1,024 a second and worker; what is beyond that is lost, and no request waits for it."""
+    service: Annotated[str, Text("a name")] = "headgate"
+    """The `service.name` of these spans."""
+
+
 class Rollback(Struct, frozen=True, kw_only=True):
     """A reload takes itself back when requests begin to fail. `rollback = {}` turns it on with the defaults."""
 
@@ -218,9 +261,10 @@ class Listener(Struct, frozen=True, kw_only=True):
     """Speak TLS here, with these certificates (docs/tls.md). None: plain HTTP, since without a certificate there is
     nothing to speak TLS with."""
     redirect_https: Annotated[int, ReadRedirect()] = 0
-    """Answer every request here with a redirect (308) to the same URL by https: true for port 443, or the port. For the
-    plain listener beside one with `tls`; `status_path` and `ready_path` are answered as before. Off: a listener that
-    serves nothing has to be wanted."""
+    """Answer every request here with a redirect to the same URL by https: true for port 443, or the port. The status is
+    301 for GET and HEAD, 308 for other methods, which must stay what they are. For the plain listener beside one with
+    `tls`; `status_path` and `ready_path` are answered as before. Off: a listener that serves nothing has to be
+    wanted."""
 
 
 class PoolTimeouts(Struct, frozen=True, kw_only=True):
@@ -678,6 +722,10 @@ class Config(Struct, frozen=True, kw_only=True):
     thousands of requests a second, and leaves the other cores to the applications beside it."""
     access_log: AccessLog = AccessLog()
     """One line for every request."""
+    decisions: Annotated[Decisions | None, FALSE_IS_NONE] = Decisions()
+    """Where requests went. On: what happened at three in the morning is asked for afterwards. false keeps none."""
+    tracing: Annotated[Tracing | None, FALSE_IS_NONE] = None
+    """Distributed traces. Off: it costs each request the reading and writing of a field."""
     metrics: Metrics = Metrics()
     """What is shown to Prometheus."""
     admin: Annotated[Admin | None, FALSE_IS_NONE] = Admin()

@@ -3,6 +3,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from headgate.engine.accesslog cimport AccessLog
 from headgate.engine.buffers cimport BufferPool
+from headgate.engine.decisions cimport Decisions
 from headgate.engine.pipes cimport PipePool
 from headgate.engine.reactor cimport Handler, Reactor, TimerQueue
 from headgate.engine.stats cimport MAX_KINDS, Segment, WorkerCounters
@@ -72,6 +73,12 @@ cdef class Context(Reactor):
     cdef readonly int worker
     cdef public AccessLog access_log
     cdef WorkerCounters *counters
+    cdef public Decisions decisions     # where they are kept; None = nowhere
+    cdef int64_t sample_every           # one request of so many, on average, is kept among them; 0 = none
+    cdef int64_t sample_left            # requests before the next one
+    cdef int query_kept                 # of a path among them: 0 = no query, 1 = names, 2 = all of it
+    cdef int tracing                    # trace.TRACING_*
+    cdef uint64_t trace_share           # of 2**64: how many of the traces that begin here are sampled
     cdef BufferPool buffers
     cdef PipePool pipes
     cdef uint64_t random[2]

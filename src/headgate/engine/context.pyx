@@ -91,6 +91,7 @@ cdef class Context(Reactor):
         self.counters = segment.worker_counters(worker)
         self.spare_exchanges = []
         self.rooms = []
+        self.sample_left = <int64_t>1 << 62
         self._date_second = -1
         random_seed(self.random)
         # Slow readers hold theirs: with all of them taken, bodies are copied through a small buffer instead.

@@ -15,6 +15,7 @@ from headgate.engine.libc_net cimport CLOCK_MONOTONIC, EPOLLIN, clock_gettime, r
 from headgate.engine.model cimport Backend, Listener
 from headgate.engine.pipes cimport pipes_idle
 from headgate.engine.reactor cimport Handler
+from headgate.engine.record cimport next_sample
 from headgate.engine.upstream cimport UP_CONNECTING, UP_TLS, BackendConnection
 from headgate.engine.waiting cimport WaitingRoom
 
@@ -186,6 +187,18 @@ cdef class Engine(Context):
     def pipes_in_use(self) -> int:
         """Pipes that hold body bytes now, or wait for some."""
         return self.pipes.count - pipes_idle(&self.pipes)
+
+    def sample(self, int64_t every, int query) -> None:
+        """Keep one request in `every`, on average, among the decisions; 0 = only those that went wrong. See the stub."""
+        if every != self.sample_every:
+            self.sample_every = every
+            next_sample(self)
+        self.query_kept = query
+
+    def trace(self, int mode, double share) -> None:
+        """W3C Trace Context: 0 = off, 1 = forward, 2 = create, of which this share is sampled."""
+        self.tracing = mode
+        self.trace_share = <uint64_t>-1 if share >= 1.0 else <uint64_t>(share * 18446744073709551616.0)
 
     def seed_random(self, uint64_t seed) -> None:
         """From here on pauses before retries (and request ids) are the same for the same `seed`. For tests."""

@@ -86,6 +86,7 @@ cdef class Acceptor(Handler):
         self.ctx.disarm(&self.timer)
         if self.listener is None or self.listener.fd < 0:
             return
+        self.listener.max_handshakes = 0
         # Who stands in the queue was told by the kernel that it is connected: closing now would reset it.
         while self._accept() == ACCEPTS_PER_WAKE:
             pass
@@ -304,7 +305,12 @@ cdef class ClientConnection(Connection):
         cdef int sent
         if self.tls is not None:
             self.tls.drained = False
+            if events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR):
+                self.tls.ended = True
+                if events & (EPOLLHUP | EPOLLERR):
+                    self.tls.closed = True          # nobody is there to be told
             if self.state == DOWN_TLS:
+                self.hung_up = self.tls.ended
                 self._shake(False)
                 return
         if events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR):
@@ -423,6 +429,7 @@ cdef class ClientConnection(Connection):
             if not self._identify():
                 self._close()
                 return
+            tls.session_object = None       # nobody asks any more, and ten thousand idle ones are many
             self.writable = tls.unsent is None
             self.readable = tls.more()
         elif outcome == TLS_PLAIN:

@@ -3,6 +3,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from headgate.engine.address cimport Address
 from headgate.engine.context cimport Context
+from headgate.engine.decisions cimport AttemptNote
 from headgate.engine.head cimport Field, Head
 from headgate.engine.http1 cimport Answer
 from headgate.engine.logline cimport LogEntry
@@ -10,6 +11,7 @@ from headgate.engine.model cimport Backend, Listener, Pool, Route
 from headgate.engine.reactor cimport Timer
 from headgate.engine.stream cimport ExchangeBase, Stream
 from headgate.engine.tls cimport Tls
+from headgate.engine.trace cimport Trace
 from headgate.engine.upstream cimport BackendConnection
 from headgate.engine.waiting cimport WaitingRoom, WaitNode
 
@@ -86,6 +88,13 @@ cdef class Exchange(ExchangeBase):
     cdef bint paid                  # a token was taken for a retry that has not begun
     cdef bint hedged                # a second attempt was sent beside one
     cdef bint excused               # this failure does not count against the backend
+    cdef bint recorded              # to be kept among the decisions, whatever becomes of it
+    cdef bint broken                # an attempt failed, by no fault of the client
+    cdef bint traced                # `trace` is one
+    cdef uint8_t failed_kept        # of failed_notes
+    cdef uint16_t failed_all        # attempts that did not go well
+    cdef AttemptNote *failed_notes  # NULL until the first one (record.pyx)
+    cdef Trace trace                # tracing.pyx
     cdef bint connected
     cdef bint upgrade_offered
 

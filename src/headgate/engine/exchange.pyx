@@ -37,12 +37,15 @@ from headgate.engine.forwarded cimport resolve_forwarded
 from headgate.engine.http1 cimport FORM_BOTH, FORM_RFC7239, Answer, Forward, find_field, head_init, head_reset
 from headgate.engine.model cimport Backend, Listener, Outcome, Pool, Route
 from headgate.engine.proxied cimport prelude_for
+from headgate.engine.record cimport note_attempt, record_decision
 from headgate.engine.request cimport Request, cookie_value, lend, take_back
 from headgate.engine.retry cimport NOTE_REPLAY_CAP, retry_allowed, write_notes
 from headgate.engine.retry_after cimport retry_after_s
 from headgate.engine.histogram cimport coarse_add, coarse_add_at, histogram_add, histogram_add_at, histogram_index
 from headgate.engine.stats cimport NOT_RETRIED_DEADLINE, NOT_RETRIED_METHOD, NOT_RETRIED_NOBODY, NOT_RETRIED_REPLAY_CAP, NOT_RETRIED_RETRIES
 from headgate.engine.stream cimport SEND_BROKEN, ExchangeBase, Stream
+from headgate.engine.trace cimport TRACE_LINE, trace_line
+from headgate.engine.tracing cimport trace_begin
 from headgate.engine.upstream cimport BackendConnection, take_idle
 from headgate.engine.waiting cimport NO_PLACE, POOL_FULL, WaitingRoom, open_room
 
@@ -138,6 +141,7 @@ cdef class Exchange(ExchangeBase):
             self.ctx.disarm(&self.pause_timer)
         free(self.response.fields)
         free(self.request.fields)
+        free(self.failed_notes)
 
     cdef void begin(self, Stream down, Listener listener) noexcept:
         """Serve a request that starts to arrive on `down`. The head is parsed into self.request by its codec."""
@@ -166,7 +170,9 @@ cdef class Exchange(ExchangeBase):
         self.active = self.request_done = self.response_begun = self.interim_sent = self.response_sent = self.response_done = False
         self.ended = self.keep = self.tunnel = self.tunnel_up_ended = self.tunnel_down_ended = False
         self.stale_replayed = self.paid = self.hedged = self.excused = self.connected = self.upgrade_offered = False
-        self.trusted = self.contradicted = False
+        self.trusted = self.contradicted = self.recorded = self.broken = self.traced = False
+        self.failed_kept = 0
+        self.failed_all = 0
 
     cdef void release(self) noexcept:
         """Back to the spare ones; nothing refers to this exchange any more."""
@@ -203,6 +209,8 @@ cdef class Exchange(ExchangeBase):
         ctx.counters.requests += 1
         ctx.counters.in_flight += 1
         ctx.in_flight += 1
+        if ctx.tracing:
+            trace_begin(self)
         self.client = self.peer
         if self.listener.has_trusted and self.listener.trusted.contains(&self.peer):
             self.trusted = True
@@ -589,6 +597,7 @@ cdef class Exchange(ExchangeBase):
         cdef Listener listener = self.listener
         cdef Pool pool = self.pool
         cdef bytes host
+        cdef char traceparent[TRACE_LINE]
         memset(&forward, 0, sizeof(forward))
         forward.client = self.client_text
         forward.client_length = self.client_length
@@ -610,6 +619,10 @@ cdef class Exchange(ExchangeBase):
         if listener.via:
             forward.via = listener.via
             forward.via_length = <uint16_t>len(listener.via)
+        if self.traced:
+            trace_line(traceparent, &self.trace, self.trace.span + self.attempts)
+            forward.trace = traceparent
+            forward.trace_length = TRACE_LINE
         host = backend.host if pool.host_of_backend else pool.host
         if host is not None:
             forward.host = host
@@ -1004,6 +1017,8 @@ cdef class Exchange(ExchangeBase):
         if self.excused:
             self.excused = False
             verdict = VERDICT_NONE
+        if kind != KIND_OK:
+            note_attempt(self, backend, kind)
         backend.counters.active -= 1
         if self.attempt_first_byte >= 0:
             coarse_add(backend.first_byte_latency, <uint64_t>self.attempt_first_byte)
@@ -1285,6 +1300,9 @@ cdef class Exchange(ExchangeBase):
                 coarse_add_at(&self.route.counters.latency, at, <uint64_t>total)
                 if self.first_byte >= 0:
                     histogram_add(pool.first_byte_latency, <uint64_t>self.first_byte)
+        ctx.sample_left -= 1
+        if self.recorded or kind != KIND_OK or ctx.sample_left < 0:
+            record_decision(self, kind)
         if ctx.access_log is not None:
             self._log(kind)
         down.complete(keep)

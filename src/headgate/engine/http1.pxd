@@ -78,12 +78,14 @@ cdef struct Forward:            # what the balancer adds to, or changes in, a re
     const char *host            # replaces Host when not NULL
     const char *via             # pseudonym; NULL = no Via
     const char *extra           # complete field lines; NULL = none
+    const char *trace           # our traceparent line; NULL = none
     uint16_t client_length
     uint16_t peer_length
     uint16_t request_id_length
     uint16_t host_length
     uint16_t via_length
     uint32_t extra_length
+    uint16_t trace_length
     uint8_t trusted             # the peer is a trusted proxy: append to X-Forwarded-For, keep its Proto/Host/Request-ID
     uint8_t form                # ForwardedForm
     uint8_t contradicted        # the peer's Forwarded names another client: replaced

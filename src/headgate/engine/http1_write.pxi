@@ -232,6 +232,8 @@ cdef int64_t write_request(char *out, size_t capacity, Head *head, const Forward
         put_upgrade(&to, head)
     elif head.flags & HEAD_TE_TRAILERS:
         put(&to, b"Connection: TE\r\nTE: trailers\r\n", 30)
+    if forward.trace != NULL:
+        put(&to, forward.trace, forward.trace_length)
     if forward.extra != NULL:
         put(&to, forward.extra, forward.extra_length)
     put(&to, b"\r\n", 2)

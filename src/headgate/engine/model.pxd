@@ -116,6 +116,7 @@ cdef class Route:
     cdef readonly Pool pool
     cdef readonly object config
     cdef public Route fallback          # where requests go when nothing in the pool is routable
+    cdef bytes label                    # host and path prefix, for the decisions
     cdef int64_t body_limit             # -1 = none, -2 = the listener's
     cdef frozenset upgrade              # lower-case protocol names that may pass
     cdef bint websocket
@@ -149,6 +150,7 @@ cdef class Backend:
     cdef readonly bytes tls_error                # why the last handshake failed
     cdef int64_t tls_said               # ns: when that was last told in the log
     cdef bytes url_bytes
+    cdef bytes name_bytes
     cdef bytes host
     cdef list _addresses                # packed sockaddr, owned
     cdef uint32_t preferred             # index of the address that worked last

@@ -7,11 +7,20 @@ class Preview:
     """One request head, read as the engine reads one.
 
     head: all of it, as it would come. client: the address that would be connected ("unix" for a unix socket). trusted:
-    the listener's `trusted_proxies`. Raises `request_head.BadRequestHead`, and ValueError for a client that is none.
+    the listener's `trusted_proxies`. rfc7239: they are believed by Forwarded, not by X-Forwarded-For. Raises
+    `request_head.BadRequestHead`, and ValueError for a client that is none.
     """
 
     def __init__(
-        self, head: bytes, client: str, trusted: Networks, *, head_limit: int, line_limit: int, headers_limit: int
+        self,
+        head: bytes,
+        client: str,
+        trusted: Networks,
+        *,
+        rfc7239: bool = False,
+        head_limit: int,
+        line_limit: int,
+        headers_limit: int,
     ) -> None: ...
     @property
     def request(self) -> Request:

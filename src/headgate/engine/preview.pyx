@@ -8,6 +8,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
 from headgate.engine.address cimport Address, Networks, address_format, address_parse, resolve_client
+from headgate.engine.forwarded cimport resolve_forwarded
 from headgate.engine.head cimport (
     FRAMING_CHUNKED, FRAMING_LENGTH, HEAD_H2C, HEAD_IDEMPOTENT, HEAD_UPGRADE, HEAD_WEBSOCKET, METHOD_GET, METHOD_HEAD, METHOD_OPTIONS, METHOD_TRACE,
     Field, Head,
@@ -30,7 +31,7 @@ cdef class Preview:
     cdef readonly Request request
     cdef readonly bint trusted
 
-    def __cinit__(self, bytes head not None, str client not None, Networks trusted not None, *, int head_limit, int line_limit, int headers_limit):
+    def __cinit__(self, bytes head not None, str client not None, Networks trusted not None, *, bint rfc7239=False, int head_limit, int line_limit, int headers_limit):
         cdef Address peer
         cdef bytes text = client.encode("ascii", "replace")
         cdef int taken
@@ -52,7 +53,10 @@ cdef class Preview:
         self._client = peer
         if trusted.contains(&peer):
             self.trusted = True
-            resolve_client(&self._client, &self.head, &peer, trusted)
+            if rfc7239:
+                resolve_forwarded(&self._client, &self.head, &peer, trusted)
+            else:
+                resolve_client(&self._client, &self.head, &peer, trusted)
         if self._client.known:
             self.client_length = <uint16_t>address_format(&self._client, self.client_text)
         else:

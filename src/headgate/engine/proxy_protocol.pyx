@@ -13,11 +13,12 @@ from libc.string cimport memcmp, memcpy, memset
 from headgate.engine.address cimport Address, address_format, address_from_sockaddr, is_mapped, map_ipv4, parse_ipv4, parse_ipv6
 
 cdef enum:
-    LINE_MOST = 107             # section 2.1: of any version 1 header, CRLF included
-    SIGNATURE = 12
-    FIXED = 16                  # what of a version 2 header always is there
     TYPE_CRC32C = 3
     NO_CHECKSUM = 0
+
+cdef size_t LINE_MOST = 107         # section 2.1: of any version 1 header, CRLF included
+cdef size_t SIGNATURE = 12
+cdef size_t FIXED = 16              # what of a version 2 header always is there
 
 cdef const uint8_t *_SIGNATURE = <const uint8_t *>b"\r\n\r\n\x00\r\nQUIT\n"
 cdef uint32_t _CRC[256]
@@ -187,7 +188,7 @@ cdef int parse_binary(ProxyHeader *out, const uint8_t *data, size_t size) noexce
         addresses = 12 if family == 1 else 36 if family == 2 else 216
     if length < addresses:
         return -PROXY_TOO_SHORT
-    if FIXED + length > PROXY_HEADER_MOST:
+    if FIXED + length > <size_t>PROXY_HEADER_MOST:
         return -PROXY_TOO_LONG
     if size < FIXED + length:
         return 0
@@ -277,20 +278,20 @@ cdef int proxy_write(char *out, int version, const ProxyHeader *header) noexcept
     cdef bint known = header.relayed and header.source.known and not header.local
     # One family for both ends: what is mapped stays so where the other end is a true IPv6 address.
     cdef bint six = known and not (is_mapped(&header.source) and (not target.known or is_mapped(target)))
-    cdef int length
+    cdef size_t length
     if version == 1:
         if not known:
             memcpy(out, b"PROXY UNKNOWN\r\n", 15)
             return 15
         text_of(source, &header.source, six)
         text_of(destination, target, six)
-        return snprintf(out, PROXY_HEADER_ROOM, b"PROXY TCP%d %s %s %u %u\r\n", 6 if six else 4, source, destination,
+        return snprintf(out, PROXY_HEADER_ROOM, b"PROXY TCP%c %s %s %u %u\r\n", <int>(c'6' if six else c'4'), source, destination,
                         <unsigned int>header.source_port, <unsigned int>header.destination_port)
     memset(out, 0, FIXED + 36)
     memcpy(out, _SIGNATURE, SIGNATURE)
     at[12] = 0x20 if header.local else 0x21
     if not known:
-        return FIXED
+        return <int>FIXED
     length = 36 if six else 12
     at[13] = 0x21 if six else 0x11
     at[15] = <uint8_t>length
@@ -306,7 +307,7 @@ cdef int proxy_write(char *out, int version, const ProxyHeader *header) noexcept
     at[FIXED + length - 3] = header.source_port & 0xFF
     at[FIXED + length - 2] = header.destination_port >> 8
     at[FIXED + length - 1] = header.destination_port & 0xFF
-    return FIXED + length
+    return <int>(FIXED + length)
 
 
 # -- for Python: checks, and tests ------------------------------------------------------------------------------

@@ -121,7 +121,7 @@ cdef class SegmentSums(SegmentMemory):
         return {
             "requests": places_taken(&places.requests), "waiting": places_taken(&places.waiting), "fresh": places_taken(&places.fresh),
             "queued": queued, "queued_ns": queued_ns, "queue_timeouts": timeouts, "overloaded": overloaded, "left": left,
-            "limit": limit / 1000, "status": [status[index] for index in range(6)],
+            "limit": limit / 1000.0, "status": [status[index] for index in range(6)],
             "retried": [retried[index] for index in range(MAX_KINDS)],
             "not_retried": [not_retried[index] for index in range(<int>NOT_RETRIED_COUNT)],
             "replayed": replayed, "hedges": hedges, "hedges_won": hedges_won, "hedges_refused": hedges_refused,

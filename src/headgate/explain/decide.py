@@ -52,6 +52,7 @@ def explain(
             head(question),
             client_of(question),
             Networks(listener.trusted_proxies),
+            rfc7239=listener.forwarded == "rfc7239",
             head_limit=limits.head,
             line_limit=limits.request_line,
             headers_limit=limits.headers,
@@ -66,6 +67,9 @@ def explain(
     }
     if (page := _page_of_ours(seen, listener, told)) is not None:
         return page
+    if listener.redirect_https and not question.url.startswith("https:"):
+        status = 301 if seen.only_reads else 308
+        return told.end(f"answered {status} by the balancer: to the same place by https (redirect_https)", status)
     routing = routes.find(config.routes, listener.bind.text, request.host, request.path)
     told.said |= {"route": routing.route, "shadowed": routing.shadowed, "missed": routing.missed}
     if routing.taken is None:

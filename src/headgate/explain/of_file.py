@@ -1,4 +1,4 @@
-"""An explanation from a configuration alone: every backend is thought to be up and idle, and nothing has been asked yet."""
+"""An explanation from a configuration alone: every backend is thought to be up and idle, and nothing was asked."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from random import Random, random
+from typing import Any
 
 import msgspec
 
@@ -85,7 +86,7 @@ def _look(name: str, pool: Pool, context: Context, app_dir: str | None) -> PoolL
         FileBackend(one.name, one.url.text, slot, one.weight, one.priority) for slot, one in enumerate(pool.backends)
     ]
     found = eligible(backends, pool.panic)
-    levels = [Level(level.priority, list(level.backends), level.load) for level in found.levels]
+    levels: list[Level[Any]] = [Level(level.priority, list(level.backends), level.load) for level in found.levels]
     priorities = sorted({backend.priority for backend in backends} | {0})
     placer, fallback = Levels(random), Levels(random)
     placer.use({one: registry.build(pool.strategy.name, context, pool.strategy.options, app_dir) for one in priorities})

@@ -46,6 +46,7 @@ from headgate.tls.inventory import Used, used
 
 if TYPE_CHECKING:
     from headgate.engine import AccessLog, Backend, Engine, Listener, Pool, Route, Segment, StaticAnswer
+    from headgate.engine.decisions import Decisions
 
     _Way = list[tuple[Pool, PoolTimeouts]]
 
@@ -58,6 +59,9 @@ TICK_S = 1.0
 
 # What an old log's file may take to swallow its last lines: nothing else moves in this worker meanwhile.
 _LOG_CLOSE_S = 0.25
+
+# What is kept of a query, in the engine's numbers.
+_QUERIES = ("drop", "names", "keep")
 
 
 @dataclass(slots=True)
@@ -76,8 +80,8 @@ class WorkerAgent:
 
     worker: this worker's number in the segment. make_strategy: builds a pool's strategy from its configuration; raises
     when it cannot. on_exit: called once when there is nothing left to do (after a drain or a stop); `engine.stop` by
-    default. on_applied: called after each snapshot that came into force. sources: the random sources that strategies were
-    given, whose state an explanation puts back.
+    default. on_applied: called after each snapshot that came into force. sources: the random sources that strategies
+    were given, whose state an explanation puts back. decisions: where the engine keeps where requests went.
     """
 
     def __init__(
@@ -92,6 +96,7 @@ class WorkerAgent:
         on_exit: Callable[[], None] | None = None,
         on_applied: Callable[[], None] | None = None,
         sources: Sequence[Random] = (),
+        decisions: Decisions | None = None,
     ) -> None:
         self._engine = engine
         self._segment = segment
@@ -102,6 +107,7 @@ class WorkerAgent:
         self._on_exit = on_exit or engine.stop
         self._on_applied = on_applied
         self._sources = sources
+        self._decisions = decisions
         self._config: Config | None = None
         self._tls = Built()
         self._certificates: list[Used] = []
@@ -324,10 +330,21 @@ class WorkerAgent:
             self._leaving += pool.close()
         for backend in self._leaving:
             backend.close_idle()
+        self._set_recording(config)
         if plan.log_changed:
             old, self._engine.access_log = self._engine.access_log, plan.access_log
             if old is not None:
                 old.close(_LOG_CLOSE_S)
+
+    def _set_recording(self, config: Config) -> None:
+        """What of requests is kept among the decisions, and what becomes of traces."""
+        kept = config.decisions
+        self._engine.decisions = self._decisions if kept is not None else None
+        share = kept.sample if kept is not None else None
+        self._engine.sample(round(1 / share) if share else 0, _QUERIES.index(kept.query) if kept is not None else 0)
+        tracing = config.tracing
+        mode = 0 if tracing is None else 2 if tracing.traceparent == "create" else 1
+        self._engine.trace(mode, (tracing.sample or 0.0) if tracing is not None else 0.0)
 
     def _new_pool(self, name: str, slot: int, config: PoolConfig) -> WorkerPool:
         return WorkerPool(

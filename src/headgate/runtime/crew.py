@@ -56,6 +56,7 @@ class Crew:
 
     hand_out: gives a worker its listening sockets; called for each new one once `serving` is set. news: called when
     something has changed that somebody may wait for. taken: numbers that others use (workers of the version before).
+    decisions: the memfd in which workers keep where requests went; -1 = none.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Crew:
         hand_out: Callable[[Link], None],
         news: Callable[[], None],
         taken: Callable[[], Iterable[int]] = tuple,
+        decisions: int = -1,
     ) -> None:
         self._controller = controller
         self._segment = segment
@@ -76,6 +78,7 @@ class Crew:
         self._hand_out = hand_out
         self._news = news
         self._taken = taken
+        self._decisions = decisions
         self._workers: dict[int, Worker] = {}
         self._stopping = False
         self._looked = loop.time()
@@ -156,7 +159,9 @@ class Crew:
         worker.killed_for = ""
         try:
             self._segment.add_supervisor("worker_starts")
-            worker.process, channel = spawn(worker.number, self._segment.fd, self._app_dir, self._segment.wakes)
+            worker.process, channel = spawn(
+                worker.number, self._segment.fd, self._app_dir, self._segment.wakes, self._decisions
+            )
         except OSError as error:
             self._died(worker, f"cannot be started: {error.strerror or error}", served=False)
             return
@@ -212,6 +217,7 @@ class Crew:
             return
         again = f"again in {delay_s:.2g} s" if delay_s else "started again"
         log.error("worker %d died (%s); %s", worker.number, how, again)
+        self._controller.note("worker died", f"worker {worker.number}: {how}; {again}", quiet=True)
         worker.timer = self._loop.call_later(delay_s, self._start, worker)
 
     def look_after(self, watchdog_s: float) -> None:

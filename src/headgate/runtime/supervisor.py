@@ -28,7 +28,10 @@ from headgate.config.addresses import Bind
 from headgate.config.load import load
 from headgate.config.schema import Config
 from headgate.engine import stats
+from headgate.engine.decisions import Decisions
+from headgate.observe import otlp
 from headgate.observe.logging import configure
+from headgate.observe.otlp import Exporter
 from headgate.runtime import signals, upgrade
 from headgate.runtime.controller import Controller
 from headgate.runtime.cores import worker_count
@@ -122,6 +125,11 @@ class Supervisor:
         return self._serving and not self._stopping
 
     @property
+    def decisions(self) -> Decisions:
+        """Where requests went."""
+        return self._decisions
+
+    @property
     def listener_states(self) -> list[ListenerState]:
         """Every listener of the file: its real address, and whether it accepts."""
         found = []
@@ -194,8 +202,9 @@ class Supervisor:
     async def run(self) -> int:
         """Start, serve until told to stop, drain. Returns the exit code; says why on the log."""
         try:
+            otlp.check(self._config.tracing)
             self._changes = self._given.changes if self._given else load_changes(self._config)
-        except StateFileError as error:
+        except (StateFileError, ValueError) as error:
             log.error("cannot start: %s", error)
             return EXIT_CONFIG
         if self._given is not None and not self._trial:
@@ -242,17 +251,21 @@ class Supervisor:
                 timer.cancel()
             for task in self._tasks:
                 task.cancel()
+            await self._exporter.close()
             self._crew.kill_all()
             for old in self._old:
                 old.close()
             self._controller.close()
             self._listening.close()
             self._segment.close()
+            self._decisions.close()
 
     def _make(self) -> None:
         """The parts, out of the configuration and what was handed over."""
         given = self._given
         self._segment = self._old_segment() or self._new_segment()
+        self._decisions = Decisions.create(self._segment.workers)
+        self._exporter = Exporter(self._decisions, self._loop)
         self._controller = Controller(
             self._config,
             self._segment,
@@ -268,6 +281,7 @@ class Supervisor:
             app_dir=self._app_dir,
             hand_out=self._listening.hand_out,
             news=self._changed.set,
+            decisions=self._decisions.fd,
             taken=lambda: [old.number for old in self._old] if self._same_segment else [],
         )
         self._reloader = Reloader(
@@ -282,6 +296,7 @@ class Supervisor:
         if self._same_segment:
             self._segment.add_supervisor("upgrades")
         if given is not None and not self._trial:
+            self._controller.note("upgraded", f"Headgate {__version__} has taken over", quiet=True)
             self._old = [OldWorker(self._loop, worker, self._old_gone) for worker in given.workers]
             self._crew.patient = bool(self._old)
             self._controller.recycling = not self._old
@@ -389,6 +404,7 @@ class Supervisor:
     def _let_in(self) -> None:
         self._listening.listen(self._fresh)
         self._serving = self._crew.serving = True
+        self._exporter.configure(self._controller.config.tracing)
         for link in self._crew.links:
             self._listening.hand_out(link)
         for line in summary(self._controller, self._listening.binds):
@@ -437,11 +453,13 @@ class Supervisor:
         assert self._config_path is not None
         config = self._with_workers(load(self._config_path))
         check_admin(self._config.admin, config.admin)
+        otlp.check(config.tracing)
         return config
 
     def _new_configuration(self) -> None:
         if self._steering is not None and self._controller.file.admin is not None:
             self._steering.configure(self._controller.file.admin)
+        self._exporter.configure(self._controller.file.tracing)
         self._changed.set()
 
     def _with_workers(self, config: Config) -> Config:
@@ -509,6 +527,7 @@ class Supervisor:
             for line in str(error).splitlines():
                 log.error("upgrade: %s", line)
             log.error("upgrade: refused; the running version stays")
+            self._controller.note("upgrade refused", str(error)[:1000], quiet=True)
         finally:
             self._upgrading = False
             if not self._stopping:

@@ -1,5 +1,5 @@
 """A worker process: `python -m headgate.runtime.worker --control FD --segment FD --worker N [--wakes FD,…]
-[--app-dir DIR]`.
+[--decisions FD] [--app-dir DIR]`.
 
 Started by the supervisor, by exec, with the control socket, the shared segment and all workers' eventfds as inherited
 descriptors. It runs the engine on its only Python thread and does what the control socket says. It exits with 0 after
@@ -23,6 +23,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from headgate.engine import Engine, Segment
+from headgate.engine.decisions import Decisions
 from headgate.runtime.agent import WorkerAgent
 from headgate.runtime.messages import Log
 from headgate.runtime.strategies import StrategyMaker
@@ -62,7 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     _log_to(channel)
     try:
         segment = Segment.open(arguments.segment, arguments.wakes)
-        engine = _start(channel, segment, arguments.worker, arguments.app_dir)
+        decisions = Decisions.open(arguments.decisions) if arguments.decisions >= 0 else None
+        engine = _start(channel, segment, arguments.worker, arguments.app_dir, decisions)
     except Exception as error:
         channel.send(Log("error", f"worker {arguments.worker} could not start: {type(error).__name__}: {error}"))
         channel.flush()
@@ -75,7 +77,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _start(channel: MessageChannel, segment: Segment, worker: int, app_dir: str | None) -> Engine:
+def _start(
+    channel: MessageChannel, segment: Segment, worker: int, app_dir: str | None, decisions: Decisions | None
+) -> Engine:
     """An engine that does what the channel says, once it runs."""
     engine = Engine(segment, worker)
     engine.buffer_limit = _buffer_limit(segment.used)
@@ -92,6 +96,7 @@ def _start(channel: MessageChannel, segment: Segment, worker: int, app_dir: str 
         make_strategy=make_strategy,
         on_applied=_tune_gc_once(),
         sources=[make_strategy.random],
+        decisions=decisions,
     )
     agent.start()
     return engine
@@ -162,6 +167,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--segment", type=int, required=True, metavar="FD")
     parser.add_argument("--worker", type=int, required=True, metavar="N")
     parser.add_argument("--wakes", type=_descriptors, default=(), metavar="FD,...")
+    parser.add_argument("--decisions", type=int, default=-1, metavar="FD")
     parser.add_argument("--app-dir", default=None, metavar="DIR")
     return parser.parse_args(argv)
 

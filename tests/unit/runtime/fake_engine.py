@@ -186,6 +186,9 @@ class Engine:
         self.now = 1000.0
         self.on_generation: Callable[[], None] | None = None
         self.access_log: Any = None
+        self.decisions: Any = None
+        self.sampling: tuple[int, int] = (0, 0)
+        self.tracing: tuple[int, float] = (0, 0.0)
         self.connections = 0
         self.in_flight = 0
         self.cut_off = 0
@@ -195,6 +198,12 @@ class Engine:
         self.draining: tuple[float, Callable[[], None]] | None = None
         self.stopped = False
         self.cut_off_backends: list[Backend] = []
+
+    def sample(self, every: int, query: int) -> None:
+        self.sampling = (every, query)
+
+    def trace(self, mode: int, share: float) -> None:
+        self.tracing = (mode, share)
 
     def fileno(self) -> int:
         return -1

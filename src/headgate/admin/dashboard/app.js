@@ -5,12 +5,13 @@ import { Chart } from "./chart.js";
 import { age, byId, bytes, count, dayOf, describe, duration, durationText, el, icon, rate, setAttribute, setText, timeOf } from "./dom.js";
 import { explain } from "./explain.js";
 import { Manage } from "./manage.js";
-import { Model, WORDS, toneOf } from "./model.js";
+import { Model, WORDS, thinned, toneOf } from "./model.js";
 import { Pools } from "./pools.js";
 import { Stream } from "./stream.js";
 import { Timeline } from "./timeline.js";
 
 const STALE_MS = 3000; // the balancer says something every second
+const SOON_DAYS = 14; // whatever renews it should have done so by then
 const NAMED = 6; // backends in trouble that are named at the top
 
 const model = new Model();
@@ -52,7 +53,7 @@ function refused({ status, word, reason }) {
   byId("forget").hidden = true;
   if (manage.dialog.open) manage.dialog.close();
   byId("gate").hidden = false;
-  byId("gate-form").hidden = !wanted && word !== "forbidden";
+  byId("gate-form").hidden = !wanted;
   setText(byId("gate-title"), wanted ? "This balancer wants its token" : "This balancer does not answer here");
   const error = byId("gate-error");
   if (wanted) {
@@ -66,6 +67,20 @@ function refused({ status, word, reason }) {
     setText(error, reason);
     byId("gate").append(error);
   }
+}
+
+/** With the token there is, or without one where none is needed: over a unix socket the kernel says who asks. */
+async function enter() {
+  if (!token.get()) {
+    const answer = await fetch("/dashboard/access", { cache: "no-store" }).then((response) => response.json()).catch(() => null);
+    if (answer?.token) {
+      link = { word: "refused" };
+      refused({ status: 401, word: "token_missing" });
+      showLink();
+      return;
+    }
+  }
+  stream.start();
 }
 
 byId("gate-form").addEventListener("submit", (event) => {
@@ -139,8 +154,8 @@ function verdict() {
     if (backend.state !== "up") out += 1;
     if (toneOf(backend) === "bad") bad.push(backend);
   }
-  const emptied = [...model.pools.values()].filter((pool) => pool.members.length && !pool.members.some((member) => member.healthy));
-  for (const pool of emptied) found.push(["bad", `Pool ${pool.name} has nobody left: clients get 503`]);
+  const emptied = [...model.pools.values()].filter((pool) => pool.members.length && !pool.numbers[6] && !pool.members.some((member) => member.state === "up" && member.weight > 0));
+  for (const pool of emptied) found.push(["bad", `Pool ${pool.name} has nobody left for new requests: clients get 503`]);
   for (const pool of model.pools.values()) if (pool.numbers[6]) found.push(["bad", `Pool ${pool.name} is in panic: ejected backends are used again, since too few others are left`]);
   if (!model.about.ready) found.push(["bad", "It lets no clients in: starting, or stopping"]);
   for (const worker of model.workers) if (worker.problem) found.push(["bad", `Worker ${worker.worker} does not run the last configuration: ${worker.problem}`]);
@@ -153,9 +168,8 @@ function verdict() {
   if (bad.length > NAMED) found.push(["bad", `and ${count(bad.length - NAMED)} more`]);
 
   const all = model.backends.size;
-  const out_ = all - model.healthy;
   const sentence = !all ? "There are no backends." : out ? `${count(out)} of ${count(all)} backends ${out === 1 ? "does" : "do"} not serve as usual.` : found.length ? `All ${count(all)} backends serve, but:` : all === 1 ? "The one backend serves." : `All ${count(all)} backends serve.`;
-  const tone = found.some(([one]) => one === "bad") ? "bad" : found.length || out || out_ ? "warn" : "ok";
+  const tone = found.some(([one]) => one === "bad") ? "bad" : found.length || out ? "warn" : "ok";
   const box = byId("verdict");
   if (box.dataset.tone !== tone) {
     box.dataset.tone = tone;
@@ -170,8 +184,10 @@ function verdict() {
   });
 }
 
+const ends = (one) => (one.days < 0 ? `expired on ${dayOf(one.ends)}` : `expires in ${one.days} ${one.days === 1 ? "day" : "days"}, on ${dayOf(one.ends)}`);
+
 function expiring() {
-  return model.certificates.filter((one) => one.days !== undefined && one.days < 21).map((one) => [one.days < 3 ? "bad" : "warn", `The certificate of ${one.names} ${one.days < 0 ? "has expired" : `expires in ${one.days} days`}`]);
+  return model.certificates.filter((one) => one.days < SOON_DAYS).map((one) => [one.days < 3 ? "bad" : "warn", `Certificate of ${one.names.join(", ") || one.file} (${one.where}): ${ends(one)}`]);
 }
 
 /** Percent of answers of the last ten seconds that were 5xx. */
@@ -197,14 +213,15 @@ function tiles() {
   });
   setText(byId("t-flight"), count(last ? last[6] : model.totals.inFlight));
   setText(byId("t-clients"), count(last ? last[7] : model.totals.connections));
-  setText(byId("t-up"), count(model.healthy));
+  setText(byId("t-up"), count(model.up));
   setText(byId("t-all"), `of ${count(model.backends.size)} up`);
 }
 
 function past() {
-  const rows = model[range];
+  const step = range === "seconds" ? 5 : 300;
+  const rows = thinned(model[range], step);
   const until = Math.floor(model.now / 1000);
-  for (const chart of Object.values(charts)) chart.draw(rows, until, range === "seconds" ? 1 : 60);
+  for (const chart of Object.values(charts)) chart.draw(rows, until, range === "seconds" ? 900 : 86400, step);
 }
 
 for (const input of document.querySelectorAll("input[name=range]")) {
@@ -236,6 +253,13 @@ function process() {
     setText(listeners.children[index].firstChild, one.bind);
     setText(listeners.children[index].lastChild, one.state);
   });
+  byId("certificates").hidden = !model.certificates.length;
+  const certificates = byId("certificate-rows");
+  if (certificates.children.length !== model.certificates.length) certificates.replaceChildren(...model.certificates.map(() => el("li", {}, el("code"), " ", el("span"))));
+  model.certificates.forEach((one, index) => {
+    setText(certificates.children[index].firstChild, one.names.join(", ") || one.file);
+    setText(certificates.children[index].lastChild, `${one.where}, ${ends(one)}`);
+  });
   const totals = model.totals;
   describe(byId("totals"), [
     ["Requests", count(totals.requests)],
@@ -250,4 +274,4 @@ function process() {
 
 document.addEventListener("visibilitychange", () => !document.hidden && plan());
 explain();
-stream.start();
+enter();

@@ -67,18 +67,18 @@ export class Chart {
     this.drawing.addEventListener("pointerleave", () => this.#point(null));
     new ResizeObserver(([entry]) => {
       this.#width = entry.contentRect.width;
-      this.draw(this.#rows, this.until, this.step);
+      this.draw(this.#rows, this.until, this.span, this.step);
     }).observe(this.drawing);
   }
 
-  /** rows: as the balancer gives them. until: the right edge, in seconds. step: seconds between rows. */
-  draw(rows, until, step) {
+  /** rows: as the balancer gives them. until: the right edge; span: from there to the left one; step: between rows; seconds. */
+  draw(rows, until, span, step) {
     this.#rows = rows;
     this.until = until;
+    this.span = span;
     this.step = step;
     const width = this.#width;
     if (!width || !until) return;
-    const span = step === 1 ? 900 : 86400;
     const from = until - span;
     const shown = rows.filter((row) => row[0] >= from);
     let most = 0;
@@ -88,7 +88,6 @@ export class Chart {
     const y = (value) => HEIGHT - BOTTOM - (value / top) * (HEIGHT - TOP - BOTTOM);
     this.x = x;
     this.from = from;
-    this.span = span;
     this.#lattice(top, from, span, x, y, width);
     const gap = step * 2.6;
     this.lines.forEach((line, index) => {
@@ -142,12 +141,12 @@ export class Chart {
 
   #read(row, chosen) {
     this.lines.forEach((line, index) => setText(this.values[index], row && row[line.column] !== null ? this.format(row[line.column]) : "–"));
-    setText(this.when, chosen ? (this.step === 1 ? timeOf(row[0] * 1000) : `${dayOf(row[0] * 1000)} ${shortTime(row[0] * 1000)}`) : "");
+    setText(this.when, chosen ? (this.span === 900 ? timeOf(row[0] * 1000) : `${dayOf(row[0] * 1000)} ${shortTime(row[0] * 1000)}`) : "");
   }
 
   /** The text alternative. It is not read out when it changes, only when somebody comes by. */
   #words(rows) {
-    const span = this.step === 1 ? "the last 15 minutes" : "the last 24 hours";
+    const span = this.span === 900 ? "the last 15 minutes" : "the last 24 hours";
     const parts = this.lines.map((line) => {
       const values = rows.map((row) => row[line.column]).filter((value) => value !== null);
       if (!values.length) return `${line.name}: none`;
@@ -181,8 +180,8 @@ export class Sparkline {
     // From zero: a line that fills its box whatever the values are says that all is wild.
     const x = (index) => (index / 59) * 120;
     const y = (ms) => 27 - (ms / (most || 1)) * 25;
-    setAttribute(this.line, "d", path(known, x, y, 1));
-    setAttribute(this.fill, "d", area(known, x, y, 1, 28));
+    setAttribute(this.line, "d", path(known, x, y, 3));
+    setAttribute(this.fill, "d", area(known, x, y, 3, 28));
     setAttribute(this.node, "aria-label", `Latency, last minutes: ${durationText(least)} to ${durationText(most)}, now ${durationText(values.at(-1))}`);
   }
 }

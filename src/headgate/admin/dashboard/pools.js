@@ -94,16 +94,15 @@ class PoolView {
   draw(pool, words) {
     this.redraw = () => this.draw(pool, words);
     const [perSecond, p50, p95, p99, waiting, , panic] = pool.numbers;
-    let healthy = 0;
+    let up = 0;
     let active = 0;
     for (const member of pool.members) {
-      healthy += member.healthy ? 1 : 0;
+      up += member.state === "up" ? 1 : 0;
       active += member.numbers[2];
     }
     setText(this.strategy, pool.strategy + (pool.changed.includes("strategy") ? " (changed)" : ""));
-    const trouble = panic || pool.members.some((member) => toneOf(member) === "bad");
-    setText(this.up, `${healthy} of ${pool.members.length} up${panic ? ", panic" : ""}`);
-    this.node.dataset.tone = !healthy || panic ? "bad" : trouble ? "warn" : "ok";
+        setText(this.up, `${up} of ${pool.members.length} up${panic ? ", panic" : ""}`);
+    this.node.dataset.tone = !up || panic ? "bad" : up < pool.members.length ? "warn" : "ok";
     const parts = [`${rate(perSecond)}/s`, ...(p50 === null ? [] : [`p50 ${durationText(p50)}`, `p95 ${durationText(p95)}`, `p99 ${durationText(p99)}`]), `${count(active)} in flight`, ...(waiting ? [`${count(waiting)} waiting`] : [])];
     if (this.stats.children.length !== parts.length) this.stats.replaceChildren(...parts.map(() => el("span")));
     parts.forEach((part, index) => setText(this.stats.children[index], part));
