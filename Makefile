@@ -16,7 +16,7 @@ ENGINE := $(wildcard src/headgate/engine/*.pyx src/headgate/engine/*.pxd src/hea
 # Arguments for pytest and for the benchmark: make test ARGS='-k sticky', make bench ARGS='--quick --case small'.
 ARGS   ?=
 
-.PHONY: help venv run test lint types build bench bench-check bench-order bench-scale simulate fuzz faults-long soak soak-ops sanitize clean
+.PHONY: help venv run test lint types build bench bench-memory bench-check bench-order bench-scale simulate fuzz faults-long soak soak-ops tls-audit sanitize clean
 
 help: ## Show this list
 	@echo 'make <target>, where <target> is one of:'
@@ -54,8 +54,11 @@ build: venv ## Make dist/*.tar.gz and dist/*.whl, and try that the one builds th
 	@$(BIN)/python -m pip wheel --no-deps --wheel-dir dist dist/*.tar.gz
 	@$(BIN)/python tools/check_dist.py dist
 
-bench: venv ## Compare CPU per request with nginx and HAProxy
+bench: venv ## Compare CPU per request with nginx, HAProxy and Caddy: half an hour; ARGS='--quick --case small'
 	@$(BIN)/python -m bench.run $(ARGS)
+
+bench-memory: venv ## Memory at start, per idle client, and under slow readers, beside nginx and HAProxy
+	@$(BIN)/python -m bench.memory $(ARGS)
 
 bench-check: venv ## Count instructions per request: not 5 % more than before this change (needs valgrind)
 	@$(BIN)/python -m bench.check $(ARGS)
@@ -83,6 +86,9 @@ faults-long: venv ## The fault matrix with faults as long as they are in practic
 
 # Seconds; ten minutes.
 SOAK ?= 600
+
+tls-audit: venv ## testssl.sh against Headgate and nginx side by side: nothing worse than nginx; ten minutes
+	@$(BIN)/python -m tests.tls_audit
 
 soak: venv ## Mixed load with random faults for SOAK=600 seconds: no wrong byte, no growth, counters that add up
 	@$(BIN)/python -m tests.faults.soak --seconds $(SOAK) $(ARGS)

@@ -32,6 +32,9 @@ LIMIT_PERCENT = 5.0
 # Where changes start from: the first that exists.
 MAIN = ("origin/main", "origin/master", "main", "master")
 
+# What a conversation runs through.
+PATHS = ("src/headgate", "bench/conversation.py", "tests/transcripts/stage.py", "setup.py")
+
 # What tells callgrind to write its counts down is an instruction sequence that only C can say.
 MARK = "#include <valgrind/callgrind.h>\nvoid mark(void) { CALLGRIND_DUMP_STATS; }\n"
 
@@ -63,6 +66,11 @@ def find_base() -> str | None:
     if _git("status", "--porcelain", "--untracked-files=no"):
         return head
     return _git("rev-parse", "HEAD^")
+
+
+def unchanged(base: str) -> bool:
+    """Is what a request runs through the same as in `base`, byte for byte? Then there is nothing to count."""
+    return _git("diff", "--quiet", base, "--", *PATHS) is not None
 
 
 def build(tree: Path, log: Path) -> None:
@@ -173,13 +181,16 @@ def main() -> int:
     if shutil.which("valgrind") is None:
         print("bench-check needs valgrind (Debian: apt-get install valgrind)", file=sys.stderr)
         return 2
+    base = _git("rev-parse", "--verify", f"{options.base}^{{commit}}") if options.base else find_base()
+    if options.base and base is None:
+        parser.error(f"no such commit: {options.base}")
+    if base is not None and not options.base and unchanged(base):
+        print(f"Instructions per request: nothing that a request runs through differs from {base[:12]}.")
+        return 0
     WORK.mkdir(parents=True, exist_ok=True)
     mark = make_mark()
     build(ROOT, WORK / "here.log")
     here = count(ROOT, mark)
-    base = _git("rev-parse", "--verify", f"{options.base}^{{commit}}") if options.base else find_base()
-    if options.base and base is None:
-        parser.error(f"no such commit: {options.base}")
     before = _count_base(base, mark) if base is not None else None
     lines, within = compare(before, here, options.limit)
     print(f"Instructions per request, without the kernel's; base: {base[:12] if base else 'none'}")

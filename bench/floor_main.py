@@ -1,4 +1,4 @@
-"""Builds and runs the bare relay of floor.pyx: `python -m bench.floor_main PORT HOST:PORT...`"""
+"""Builds and runs the bare relay of floor.pyx: `python -m bench.floor_main relay|splice PORT HOST:PORT...`"""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def build() -> None:
     subprocess.run([*compiler, "-O2", "-shared", "-fPIC", f"-I{include}", str(source), "-o", str(BUILT)], check=True)
 
 
-def main(port: int, addresses: list[str]) -> None:
+def main(how: str, port: int, addresses: list[str]) -> None:
     spec = importlib.util.spec_from_file_location("floor", BUILT)
     assert spec is not None
     assert spec.loader is not None
@@ -38,8 +38,8 @@ def main(port: int, addresses: list[str]) -> None:
     listener.bind(("127.0.0.1", port))
     listener.listen(4096)
     parts = [address.rpartition(":") for address in addresses]
-    floor.relay(listener.fileno(), [(host, int(number)) for host, _, number in parts])
+    floor.relay(listener.fileno(), [(host, int(number)) for host, _, number in parts], how == "splice")
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2:])
+    main(sys.argv[1], int(sys.argv[2]), sys.argv[3:])

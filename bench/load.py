@@ -1,4 +1,9 @@
-"""wrk, and what it prints."""
+"""wrk, and what it prints.
+
+wrk is told by a script to print its totals as whole numbers, since what it prints for people is rounded. With a body to
+expect it compares every answer's with it, byte for byte: that costs wrk some time, so it is done while a proxy is
+warmed up, not while it is measured.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +12,26 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-_UNITS_MS = {"us": 1e-3, "ms": 1.0, "s": 1e3, "m": 6e4}
+_SCRIPT = """\
+local threads = {}
+wrong = 0
+function setup(thread) table.insert(threads, thread) end
+function done(summary, latency, requests)
+  local wrong = 0
+  for _, thread in ipairs(threads) do wrong = wrong + thread:get("wrong") end
+  local e = summary.errors
+  io.write(string.format("\\nTOTAL %d %d %d %d %d %d\\n", summary.requests, summary.duration, latency:percentile(50),
+    latency:percentile(99), e.connect + e.read + e.write + e.timeout + e.status, wrong))
+end
+"""
+_CHECKED = """\
+local file = assert(io.open("%s", "rb"))
+local expected = file:read("*a")
+file:close()
+function response(status, headers, body)
+  if status ~= 200 or body ~= expected then wrong = wrong + 1 end
+end
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,49 +42,45 @@ class Load:
     duration_s: float
     p50_ms: float
     p99_ms: float
-    errors: int  # answers other than 2xx and 3xx, and connections that failed
+    errors: int  # answers other than 2xx and 3xx, wrong bodies, connections that failed
 
     @property
     def per_second(self) -> float:
         return self.requests / self.duration_s
 
 
-def _percentile(text: str, percent: int) -> float:
-    match = re.search(rf"^\s+{percent}%\s+([0-9.]+)(us|ms|s|m)$", text, re.MULTILINE)
-    if match is None:
-        raise ValueError(f"no {percent}% line in:\n{text}")
-    return float(match[1]) * _UNITS_MS[match[2]]
-
-
 def parse(text: str) -> Load:
-    """Read what `wrk --latency` prints; ValueError when it is something else."""
-    total = re.search(r"^\s+(\d+) requests in ([0-9.]+)(us|ms|s|m),", text, re.MULTILINE)
+    """Read the line of totals; ValueError when there is none."""
+    total = re.search(r"^TOTAL (\d+) (\d+) (\d+) (\d+) (\d+) (\d+)$", text, re.MULTILINE)
     if total is None:
         raise ValueError(f"wrk printed no total:\n{text}")
-    errors = sum(int(count) for count in re.findall(r"(?:connect|read|write|timeout) (\d+)", text))
-    if bad := re.search(r"Non-2xx or 3xx responses: (\d+)", text):
-        errors += int(bad[1])
-    duration_s = float(total[2]) * _UNITS_MS[total[3]] / 1e3
-    return Load(int(total[1]), duration_s, _percentile(text, 50), _percentile(text, 99), errors)
+    requests, duration_us, p50_us, p99_us, errors, wrong = map(int, total.groups())
+    return Load(requests, duration_us / 1e6, p50_us / 1e3, p99_us / 1e3, errors + wrong)
 
 
-def run(url: str, *, core: int, connections: int, seconds: int, arguments: list[str], script: Path | None) -> Load:
-    """Load `url` from one thread on `core`."""
-    argv = [
-        "taskset",
-        "-c",
-        str(core),
-        "wrk",
-        "-t1",
-        f"-c{connections}",
-        f"-d{seconds}s",
-        "--latency",
-        "--timeout",
-        "10s",
-    ]
-    if script is not None:
-        argv += ["-s", str(script)]
-    done = subprocess.run([*argv, *arguments, url], capture_output=True, text=True, timeout=seconds + 60, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(argv)} failed:\n{done.stdout}{done.stderr}")
-    return parse(done.stdout)
+class Wrk:
+    """One thread of wrk on one core, sending the same request again and again."""
+
+    def __init__(self, directory: Path, core: int, connections: int, fields: list[str], upload_bytes: int) -> None:
+        self._core = core
+        self._connections = connections
+        self._fields = [word for field in fields for word in ("-H", field)]
+        method = f'wrk.method = "POST"\nwrk.body = string.rep("x", {upload_bytes})\n' if upload_bytes else ""
+        self._script = directory / "load.lua"
+        self._script.write_text(method + _SCRIPT)
+        self._directory = directory
+
+    def run(self, url: str, seconds: int, expected: bytes | None = None) -> Load:
+        """Load `url`; with `expected` every body is compared. RuntimeError when wrk fails."""
+        script = self._script
+        if expected is not None:
+            body = self._directory / "expected"
+            body.write_bytes(expected)
+            script = self._directory / "checked.lua"
+            script.write_text(self._script.read_text() + _CHECKED % body)
+        argv = ["taskset", "-c", str(self._core), "wrk", "-t1", f"-c{self._connections}", f"-d{seconds}s"]
+        argv += ["--timeout", "10s", "-s", str(script), *self._fields, url]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=seconds + 60, check=False)
+        if done.returncode:
+            raise RuntimeError(f"{' '.join(argv)} failed:\n{done.stdout}{done.stderr}")
+        return parse(done.stdout)

@@ -18,19 +18,22 @@ from tests.e2e.harness.processes import Process, Processes
 from tests.e2e.harness.waiting import eventually
 
 from . import floor_main
-from .cases import Case
+from .cases import ANSWER_FIELDS, HEADERS, LARGE, SMALL, Case
 
 PROXY_CORE = 0
 LOAD_CORE = 1
 
+_HELLO = b"hello, world\n"  # as in templates/backend.conf
+_ROOT = Path(__file__).parents[1]
 _TEMPLATES = Path(__file__).parent / "templates"
 # As root nginx changes to a user who may not read a temporary directory.
 _USER = "user root;" if os.geteuid() == 0 else ""
 
 
 # What the others call what Headgate calls so.
-_NGINX_BALANCE = {"round_robin": "", "least_connections": "least_conn;"}
-_HAPROXY_BALANCE = {"round_robin": "roundrobin", "least_connections": "leastconn"}
+_NGINX_BALANCE = {"round_robin": "", "least_connections": "least_conn;", "p2c": "random two least_conn;"}
+_HAPROXY_BALANCE = {"round_robin": "roundrobin", "least_connections": "leastconn", "p2c": "random(2)"}
+_CADDY_BALANCE = {"round_robin": "round_robin", "least_connections": "least_conn", "p2c": "random_choose 2"}
 
 
 def _fill(template: str, target: Path, **values: object) -> Path:
@@ -57,8 +60,13 @@ class Backends:
 
     def __init__(self, processes: Processes, directory: Path) -> None:
         self._held = HeldPort("0.0.0.0")
-        (directory / "large.bin").write_bytes(os.urandom(1 << 20))
-        fields = "\n".join(f'            add_header X-Answer-{n:02} "value of answer field {n:02}";' for n in range(17))
+        large = directory / "large.bin"
+        large.write_bytes(os.urandom(1 << 20))
+        self.bodies = {SMALL: _HELLO, HEADERS: _HELLO, LARGE: large.read_bytes()}
+        """What is answered, by path."""
+        fields = "\n".join(
+            f'            add_header X-Answer-{n:02} "value of answer field {n:02}";' for n in range(ANSWER_FIELDS)
+        )
         config = _fill(
             "backend.conf",
             directory / "backend.conf",
@@ -83,6 +91,7 @@ class Proxy:
 
     def __init__(self, name: str, process: Process, port: HeldPort) -> None:
         self.name = name
+        """In the table; a variant of Headgate gets its own."""
         self.pid = process.pid
         self._process = process
         self._port = port
@@ -150,19 +159,38 @@ def _headgate(processes: Processes, directory: Path, case: Case, addresses: list
                 "backends": [f"http://{address}" for address in addresses],
                 "strategy": case.strategy,
                 "health": {"type": "none"},
+                **case.pool,
             }
         },
     }
     path = directory / "headgate.json"
     path.write_text(json.dumps(config))
     argv = _pinned(PROXY_CORE, sys.executable, "-m", "headgate", "run", "-c", path)
-    return Proxy("headgate", processes.start(argv), port)
+    # A user's strategy of this folder is found where the program is started.
+    return Proxy("headgate", processes.start(argv, cwd=_ROOT), port)
 
 
 def _floor(processes: Processes, directory: Path, case: Case, addresses: list[str]) -> Proxy:
     port = HeldPort()
-    argv = _pinned(PROXY_CORE, sys.executable, "-m", "bench.floor_main", str(port.number), *addresses)
-    return Proxy("floor", processes.start(argv, cwd=Path(__file__).parents[1]), port)
+    argv = _pinned(PROXY_CORE, sys.executable, "-m", "bench.floor_main", case.floor, str(port.number), *addresses)
+    return Proxy("floor", processes.start(argv, cwd=_ROOT), port)
+
+
+def _caddy(processes: Processes, directory: Path, case: Case, addresses: list[str]) -> Proxy:
+    port = HeldPort()
+    config = _fill(
+        "Caddyfile",
+        directory / "Caddyfile",
+        port=port.number,
+        balance=_CADDY_BALANCE[case.strategy],
+        servers=" ".join(addresses),
+        idle=max(64, len(addresses)),
+        access_log=f"log {{\n        output file {directory}/caddy-access.log\n    }}" if case.access_log else "",
+    )
+    # One worker, as the others have: Go's threads that run at once.
+    environment = {**os.environ, "GOMAXPROCS": "1", "HOME": str(directory), "XDG_DATA_HOME": str(directory)}
+    argv = _pinned(PROXY_CORE, "caddy", "run", "--config", config, "--adapter", "caddyfile")
+    return Proxy("caddy", processes.start(argv, env=environment), port)
 
 
 def _version(*argv: str) -> str:
@@ -175,7 +203,13 @@ def _version(*argv: str) -> str:
 
 
 Start = Callable[[Processes, Path, Case, list[str]], Proxy]
-STARTERS: dict[str, Start] = {"nginx": _nginx, "haproxy": _haproxy, "headgate": _headgate, "floor": _floor}
+STARTERS: dict[str, Start] = {
+    "nginx": _nginx,
+    "haproxy": _haproxy,
+    "caddy": _caddy,
+    "headgate": _headgate,
+    "floor": _floor,
+}
 
 
 def versions() -> dict[str, str]:
@@ -183,6 +217,7 @@ def versions() -> dict[str, str]:
     found = {
         "nginx": _version("nginx", "-v"),
         "haproxy": _version("haproxy", "-v"),
+        "caddy": _version("caddy", "version"),
         "headgate": _version(sys.executable, "-m", "headgate", "--version"),
     }
     floor_main.build()

@@ -1,4 +1,4 @@
-"""CPU per request of Headgate, nginx and HAProxy, side by side: `python -m bench.run [--quick] [--case NAME]...`
+"""CPU per request of Headgate, nginx, HAProxy and Caddy, side by side: `python -m bench.run [--quick] [--case NAME]...`
 
 Every proxy has one worker, alone on core 0; wrk and the backends share core 1. In each round every proxy has its turn,
 in an order that moves on from round to round, and ratios are taken within a round: what disturbs the machine for a
@@ -15,13 +15,15 @@ import platform
 import shutil
 import sys
 import tempfile
-import time
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from tests.e2e.harness.processes import Processes
 
-from . import cpu, load, proxies, report
+from . import chart, cpu, goals, load, proxies, report
 from .cases import CASES, Case
+from .measurement import Measurement
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -30,52 +32,65 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench ARGS=...", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--case", action="append", choices=CASES, help="measure only this case (may be repeated)")
     parser.add_argument("--proxy", action="append", choices=proxies.STARTERS, help="only this proxy (may be repeated)")
-    parser.add_argument("--rounds", type=int, default=7, help="turns of each (default: %(default)s)")
-    parser.add_argument("--seconds", type=int, default=3, help="length of a turn (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=9, help="turns of each (default: %(default)s)")
+    parser.add_argument("--seconds", type=int, default=2, help="length of a turn (default: %(default)s)")
     parser.add_argument("--quick", action="store_true", help="3 rounds of 1 s: a first impression, not a result")
     parser.add_argument("--list", action="store_true", help="show the cases and end")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for table, chart and JSON")
     given = parser.parse_args()
     if given.quick:
         given.rounds, given.seconds = 3, 1
     return given
 
 
-def measure(case: Case, proxy: proxies.Proxy, number: int, seconds: int, script: Path | None) -> report.Measurement:
+def measure(
+    case: str, proxy: proxies.Proxy, path: str, number: int, seconds: int, wrk: load.Wrk, expected: bytes
+) -> Measurement:
     """One turn of one proxy: processor time before and after a load, divided by the requests answered."""
-    url = proxy.url + case.path
-    fields = [word for field in case.fields for word in ("-H", field)]
-    common = {"core": proxies.LOAD_CORE, "connections": case.connections}
-
-    def turn(length_s: int) -> load.Load:
-        return load.run(url, seconds=length_s, arguments=fields, script=script, **common)
-
-    turn(1)  # connections to the backends are there, caches are warm
+    url = proxy.url + path
+    # Connections to the backends are there, caches are warm, and every body was looked at.
+    warm = wrk.run(url, 1, expected)
     before = cpu.seconds(proxy.pid)
-    seen = turn(seconds)
+    seen = wrk.run(url, seconds)
     spent = cpu.seconds(proxy.pid) - before
-    return report.Measurement(case.name, proxy.name, number, spent / max(1, seen.requests) * 1e6, seen)
+    seen = replace(seen, errors=seen.errors + warm.errors)
+    return Measurement(case, proxy.name, number, spent / max(1, seen.requests) * 1e6, seen)
 
 
-def run_case(case: Case, names: list[str], rounds: int, seconds: int) -> list[report.Measurement]:
+def _start(
+    case: Case, names: Sequence[str], processes: Processes, directory: Path, backends: proxies.Backends
+) -> list[proxies.Proxy]:
+    """Everything that is compared in `case`, running."""
+    addresses = backends.addresses(case.backends)
+    running = [
+        proxies.STARTERS[one](processes, directory, case, addresses)
+        for one in names
+        if one == "headgate" or one in case.peers or (one == "floor" and case.floor)
+    ]
+    if "headgate" in names:
+        for name in case.variants:
+            own = directory / name
+            own.mkdir()
+            variant = case.variant(name)
+            proxy = proxies.STARTERS["headgate"](processes, own, variant, backends.addresses(variant.backends))
+            proxy.name = name
+            running.append(proxy)
+    return running
+
+
+def run_case(case: Case, names: Sequence[str], rounds: int, seconds: int) -> list[Measurement]:
     """All rounds of one case."""
-    measured: list[report.Measurement] = []
+    measured: list[Measurement] = []
     with tempfile.TemporaryDirectory(prefix="headgate-bench-") as name, Processes() as processes:
         directory = Path(name)
         backends = proxies.Backends(processes, directory)
-        addresses = backends.addresses(case.backends)
-        running = [
-            proxies.STARTERS[one](processes, directory, case, addresses)
-            for one in names
-            if one != "floor" or case.floor
-        ]
-        script = None
-        if case.upload_bytes:
-            script = directory / "upload.lua"
-            script.write_text(f'wrk.method = "POST"\nwrk.body = string.rep("x", {case.upload_bytes})\n')
+        running = _start(case, names, processes, directory, backends)
+        wrk = load.Wrk(directory, proxies.LOAD_CORE, case.connections, case.fields, case.upload_bytes)
+        expected = backends.bodies[case.path]
         for number in range(rounds):
             first = number % len(running)
             for proxy in running[first:] + running[:first]:
-                one = measure(case, proxy, number, seconds, script)
+                one = measure(case.name, proxy, case.path, number, seconds, wrk, expected)
                 measured.append(one)
                 progress = f"{case.name:8} round {number + 1}/{rounds}  {proxy.name:9} {one.cpu_us:8.2f} µs/request"
                 print(f"{progress}  {one.load.per_second:9,.0f}/s  {one.load.errors} errors", file=sys.stderr)
@@ -119,29 +134,34 @@ def main() -> int:
     versions = proxies.versions()
     names = [name for name in proxies.STARTERS if name in versions and (not given.proxy or name in given.proxy)]
     cases = [CASES[name] for name in given.case or CASES]
-    measured: list[report.Measurement] = []
+    measured: list[Measurement] = []
+    verdicts: list[goals.Verdict] = []
     for case in cases:
         measured += run_case(case, names, given.rounds, given.seconds)
+        verdicts += goals.judge(measured, case.name, case.goals)
 
     where = machine()
     lines = [
-        f"{where['processor']}, {where['cores']} cores, Linux {where['kernel']}, Python {where['python']}",
-        ", ".join(f"{name} {versions[name]}" for name in names),
-        f"{given.rounds} rounds of {given.seconds} s; medians, ratios within a round (95 % bootstrap interval)",
+        f"{where['processor']}, {where['cores']} cores, Linux {where['kernel']}, Python {where['python']};",
+        ", ".join(f"{name} {versions[name]}" for name in names) + ".",
+        f"{given.rounds} rounds of {given.seconds} s; medians, ratios within a round (95 % bootstrap interval).",
         "",
-        report.table(measured, names),
+        report.table(measured),
+        "",
+        goals.table(verdicts),
     ]
     text = "\n".join(lines) + "\n"
     print("\n" + text)
-    RESULTS.mkdir(exist_ok=True)
-    stem = RESULTS / time.strftime("%Y%m%d-%H%M%S")
+    given.out.mkdir(parents=True, exist_ok=True)
+    stem = given.out / "cpu"
     stem.with_suffix(".md").write_text(text)
+    stem.with_suffix(".svg").write_text(chart.svg(measured))
     stem.with_suffix(".json").write_text(
         json.dumps(
             {"machine": where, "versions": versions, "measurements": [one.as_dict() for one in measured]}, indent=1
         )
     )
-    print(f"Stored as {stem}.md and .json.")
+    print(f"Stored as {stem}.md, .svg and .json.")
     return 1 if any(one.load.errors for one in measured) else 0
 
 

@@ -76,6 +76,7 @@ class Balancer:
         self._admin = directory / f"{name}.sock"
         self._web = web
         self._large = large
+        self._wrk = load.Wrk(directory, LOAD_CORE, CONNECTIONS, [], 0)
         self.write(1)
         self.process: Process = processes.start(
             ["taskset", "-c", str(PROXY_CORE), sys.executable, "-m", "headgate", "run", "-c", self.path]
@@ -104,9 +105,7 @@ class Balancer:
     def microseconds(self, seconds: int) -> float:
         """Processor time for one request, everything of the process tree."""
         before = cpu.seconds(self.process.pid)
-        seen = load.run(
-            self.port.url, core=LOAD_CORE, connections=CONNECTIONS, seconds=seconds, arguments=[], script=None
-        )
+        seen = self._wrk.run(self.port.url, seconds)
         assert not seen.errors, seen
         return (cpu.seconds(self.process.pid) - before) / seen.requests * 1e6
 

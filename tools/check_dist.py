@@ -20,6 +20,9 @@ def main(directory: Path) -> int:
     for typed in [Path("src/headgate/py.typed"), *sorted(engine.glob("*.pyi"))]:
         if str(typed.relative_to("src")) not in names:
             problems.append(f"{typed.name} is missing")
+    for file in sorted(Path("src/headgate/admin/dashboard").iterdir()):
+        if f"headgate/admin/dashboard/{file.name}" not in names:
+            problems.append(f"the dashboard's {file.name} is missing")
     for problem in problems:
         print(f"{wheels[0].name}: {problem}", file=sys.stderr)
     if not problems:

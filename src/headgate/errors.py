@@ -46,6 +46,8 @@ class Kind(IntEnum):
     QUEUE_TIMEOUT = 30
     SLOW_CLIENT = 31
     HEDGE_LOST = 32
+    TLS_VERIFY = 33
+    TLS_HANDSHAKE = 34
 
     @property
     def meaning(self) -> Meaning:
@@ -156,6 +158,9 @@ MEANING: dict[Kind, Meaning] = {
     Kind.SLOW_CLIENT: Meaning(_CL, 499, _NEVER, Verdict.NONE, "slow_client"),
     # An attempt that was cancelled because another of the same request answered first; no exchange ends so.
     Kind.HEDGE_LOST: Meaning(_IN, 499, _NEVER, Verdict.NONE, "hedge_lost"),
+    # Both before anything of the request was sent.
+    Kind.TLS_VERIFY: Meaning(_UP, 502, _ALWAYS, Verdict.CONNECT, "tls_verify"),
+    Kind.TLS_HANDSHAKE: Meaning(_UP, 502, _ALWAYS, Verdict.CONNECT, "tls_handshake"),
 }
 
 TEXT: dict[Kind, str] = {
@@ -192,5 +197,7 @@ TEXT: dict[Kind, str] = {
     Kind.QUEUE_TIMEOUT: "No backend had room within `timeouts.queue`.",
     Kind.SLOW_CLIENT: "The client took nothing of its answer for `timeouts.client_write`.",
     Kind.HEDGE_LOST: "A second attempt that was not needed: another one answered first. No exchange ends so.",
+    Kind.TLS_VERIFY: "The backend's certificate is not one to trust: expired, of another name, of an unknown authority. Nothing was sent to it.",
+    Kind.TLS_HANDSHAKE: "The backend and the balancer could not agree on TLS, or the backend refused our certificate.",
 }
 """What each kind means, for docs/errors.md."""

@@ -1,7 +1,9 @@
-"""`python -m tests.ops.soak [SECONDS]`: load for a minute while everything is done that operators do.
+"""`python -m tests.ops.soak [SECONDS]`: full load for a minute while everything is done that operators do.
 
-100 reloads that add and remove a backend, every worker killed once, an upgrade; one WebSocket and one long download all
-the time. No request may fail but those that a killed worker had, which are counted.
+100 reloads, by signal and by the admin API; every worker killed once, before the upgrade and those after it; an
+upgrade; each second a backend added, drained and removed by the admin API; one WebSocket and one long download all the
+time. No request may fail but those that a killed worker had, which are counted. Nor may a request that began after a
+drain was answered reach that backend.
 """
 
 from __future__ import annotations
@@ -10,62 +12,102 @@ import os
 import signal
 import sys
 import tempfile
+import threading
 import time
 from itertools import pairwise
 from pathlib import Path
 
+from headgate.cli.admin_client import Connection
+
 from ..e2e.harness.waiting import eventually
 from ..faults.load import Result, connect
 from ..faults.rows.operations import ALL, Tunnel, change, download, piece, tunnels_and_downloads
+from ..faults.servers import Server
 from ..faults.world import World
 
 RELOADS = 100
 WORKERS = 2
 SLACK_S = 0.1
+# The backend that comes and goes stays for so many requests at least.
+SHARE = 100
+# A worker dies at every so manieth reload, until each has.
+KILL_EVERY = 12
 
 
 def soak(world: World, seconds: float) -> None:
     """Raises AssertionError for whatever went wrong; figures are in `world.figures`."""
     world.exact = False
-    servers = world.backends(3, tunnels_and_downloads)
+    servers = world.backends(3, tunnels_and_downloads, quiet=True)
+    (comes_and_goes,) = world.backends(1, tunnels_and_downloads, quiet=True)
     kept = [server.url for server in servers[:2]]
-    world.headgate(top={"workers": WORKERS, "supervisor": {"watchdog": "10s"}}, pool={"health": {"interval": "1s"}})
+    place = f"unix:{world.directory}/admin.sock"
+    world.headgate(
+        top={"workers": WORKERS, "supervisor": {"watchdog": "10s"}, "admin": {"bind": place}},
+        pool={"health": {"interval": "1s"}},
+        urls=kept,
+    )
+    admin = Connection(place)
+    load = world.load(*ALL, rate=0)
+    stays = Stays(world, int(seconds / 0.05 * 3))
+    deployments = Deployments(admin, comes_and_goes, int(seconds))
     began = time.monotonic()
-    load = world.load(*ALL, rate=20)
-    stays = Stays(world, int(seconds / 0.05 * 1.5))
     killed: list[float] = []
     victims = sorted(world.workers)
-    upgrades = 0
-    for number in range(RELOADS):
-        due = began + seconds * (number + 1) / RELOADS
-        time.sleep(max(0.0, due - time.monotonic()))
-        urls = [*kept, servers[2].url] if number % 2 else kept
-        change(world, pools={"web": {"backends": urls, "health": {"interval": "1s"}}})
-        world.signal(signal.SIGHUP)
-        world.wait_errors("new configuration in force", number + 1)
-        if victims and number >= 10 * (len(killed) + 1):
-            victim = victims.pop(0)
-            killed.append(time.monotonic())
-            os.kill(victim, signal.SIGKILL)
-            eventually(lambda victim=victim: victim not in world.workers, "its end")  # type: ignore[misc]
-        if number == RELOADS // 2:
-            world.signal(signal.SIGUSR2)
-            world.wait_errors("old workers finish")
-            upgrades += 1
-        stays.look(killed)
-    took = time.monotonic() - began
-    result = load.stop()
+    by_signal = 0
+    try:
+        for number in range(1, RELOADS + 1):
+            time.sleep(max(0.0, began + seconds * number / RELOADS - time.monotonic()))
+            urls = [*kept, servers[2].url] if number % 2 else kept
+            change(world, pools={"web": {"backends": urls, "health": {"interval": "1s"}}})
+            if number % 4 < 2:
+                admin.post("reload")
+            else:
+                by_signal += 1
+                world.signal(signal.SIGHUP)
+            world.wait_errors("new configuration in force", number)
+            if number % KILL_EVERY == 0 and victims:
+                victim = victims.pop(0)
+                killed.append(time.monotonic())
+                os.kill(victim, signal.SIGKILL)
+                eventually(lambda victim=victim: victim not in world.workers, "its end")  # type: ignore[misc]
+            if number == RELOADS // 2:
+                old = set(world.workers)
+                world.signal(signal.SIGUSR2)
+                world.wait_errors("old workers finish")
+                victims = sorted(set(world.workers) - old)
+                assert len(victims) == WORKERS, victims
+            stays.look(killed)
+            deployments.look()
+        deployments.wait()
+        took = time.monotonic() - began
+        result = load.stop()
+    except BaseException:
+        deployments.stop()
+        raise
+    stays.look(killed)
     stays.close()
+    assert len(killed) == 2 * WORKERS, killed
     strays = strange(result, killed)
     assert not strays, "\n".join([f"{len(strays)} of {len(result)} failed:", *strays[:5], world.errors[-2000:]])
+    late = deployments.late(result)
+    assert not late, f"{len(late)} requests went to a drained backend: {late[:3]}"
+    there = result.backends[comes_and_goes.name]
+    assert there > deployments.done, f"the added backend served {there} requests"
     world.note(
         seconds=took,
         requests=len(result),
+        failed_without_reason=len(strays),
         lost_with_killed_workers=len(result.failed),
         connections_lost_with_them=stays.lost,
         reloads=RELOADS,
-        upgrades=upgrades,
-        killed=len(killed),
+        reloads_by_signal=by_signal,
+        upgrades=1,
+        workers_killed=len(killed),
+        backends_added_drained_removed=deployments.done,
+        changes_that_waited_for_a_worker_to_start=deployments.waited,
+        requests_at_those_backends=there,
+        longest_request_s=result.longest,
+        longest_pause_of_the_machine_s=result.stall,
     )
 
 
@@ -83,6 +125,81 @@ def strange(result: Result, killed: list[float]) -> list[str]:
             if sample.failed and not any(since - SLACK_S <= moment <= sample.end + SLACK_S for moment in killed):
                 found.append(str(sample))
     return found
+
+
+class Deployments:
+    """One backend is added, drained and removed by the admin API each second, so many times, in a thread."""
+
+    def __init__(self, admin: Connection, server: Server, times: int) -> None:
+        self._admin = admin
+        self._server = server
+        self._times = times
+        self._away: list[tuple[float, float]] = []
+        self._error: BaseException | None = None
+        self._stopping = threading.Event()
+        self.done = 0
+        self.waited = 0
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        due = time.monotonic()
+        drained = 0.0
+        path = ("pools", "web", "backends", self._server.name)
+        try:
+            while self.done < self._times and not self._stopping.is_set():
+                due = max(due + 1, time.monotonic())
+                if drained:
+                    self._away.append((drained, time.monotonic()))
+                body = {"url": self._server.url, "name": self._server.name}
+                self._in_force(self._admin.post(*path[:-1], body=body))
+                eventually(lambda: self._admin.get(*path)["totalRequests"] >= SHARE, "its part", interval_s=0.02)
+                self._in_force(self._admin.post(*path, "drain"))
+                drained = time.monotonic()
+                self._in_force(self._admin.delete(*path))
+                self.done += 1
+                self._stopping.wait(due - time.monotonic())
+            self._away.append((drained, time.monotonic()))
+        except BaseException as error:
+            self._error = error
+
+    def _in_force(self, done: dict[str, object]) -> None:
+        """Wait until every worker runs it, as far as the answer to the change does not say so."""
+        if done["applied"]:
+            return
+        assert done["warning"] == "not every worker runs it yet", done
+        self.waited += 1
+        generation = self._admin.get("status")["generation"]
+        eventually(
+            lambda: (
+                (workers := self._admin.get("status")["workers"])
+                and all(worker["generation"] >= generation for worker in workers)
+            ),
+            "the workers that start",
+            interval_s=0.05,
+        )
+
+    def look(self) -> None:
+        """Raises what went wrong."""
+        if self._error is not None:
+            raise self._error
+
+    def wait(self) -> None:
+        """Until all is done; raises what went wrong."""
+        eventually(lambda: not self._thread.is_alive(), "the last backend to be removed", 60)
+        self.look()
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    def late(self, result: Result) -> list[str]:
+        """Requests which that backend answered though they began after its drain, and ended before it came again."""
+        return [
+            str(sample)
+            for sample in result.samples
+            if sample.backend == self._server.name
+            and any(drained < sample.start and sample.end < again for drained, again in self._away)
+        ]
 
 
 class Stays:
@@ -170,5 +287,11 @@ def main(seconds: float) -> dict[str, object]:
     return world.figures
 
 
+def summary(figures: dict[str, object]) -> str:
+    """The figures for people, one to a line."""
+    width = max(map(len, figures))
+    return "\n".join(f"{name.replace('_', ' '):{width}}  {value}" for name, value in figures.items())
+
+
 if __name__ == "__main__":
-    print(main(float(sys.argv[1]) if len(sys.argv) > 1 else 60.0))
+    print(summary(main(float(sys.argv[1]) if len(sys.argv) > 1 else 60.0)))

@@ -48,12 +48,16 @@ class Access:
         if not peer.local and not open_to_all:
             # Probes of the open endpoints come with whatever name their sender knows this machine by.
             _check_host(head, self._hosts)
-        _check_origin(head)
+        _check_origin(head, open_to_all=open_to_all)
         if not open_to_all:
             self._authenticate(peer, head)
 
+    def known(self, peer: Peer) -> bool:
+        """Does the kernel's word suffice?"""
+        return peer.uid in self._trusted and peer.local
+
     def _authenticate(self, peer: Peer, head: RequestHead) -> None:
-        if peer.uid in self._trusted and peer.local:
+        if self.known(peer):
             return
         challenge = (("WWW-Authenticate", 'Bearer realm="headgate"'),)
         if self._token is None:
@@ -92,12 +96,18 @@ def _check_host(head: RequestHead, names: Collection[str]) -> None:
         raise Refusal(421, "misdirected", f"this is not {text!r}: {hint}") from None
 
 
-def _check_origin(head: RequestHead) -> None:
+def _check_origin(head: RequestHead, *, open_to_all: bool) -> None:
     """Requests that a page of another origin made a browser send (RFC 6454; Fetch Metadata)."""
     own = {b"http://" + head.authority.lower(), b"https://" + head.authority.lower()}
     for origin in head.values(b"origin"):
         if not head.authority or origin.lower() not in own:
             raise Refusal(403, "cross_origin", "requests from pages of another origin are not answered")
+    if (
+        open_to_all
+        and head.values(b"sec-fetch-mode") == [b"navigate"]
+        and head.values(b"sec-fetch-dest") == [b"document"]
+    ):
+        return  # somebody followed a link to the dashboard: its shell holds nothing, and cannot be framed
     for site in head.values(b"sec-fetch-site"):
         if site not in (b"same-origin", b"none"):
             raise Refusal(403, "cross_origin", "requests from pages of another site are not answered")

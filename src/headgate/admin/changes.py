@@ -98,7 +98,7 @@ async def set_strategy(call: Call) -> doc.Done:
         raise Refusal(422, "invalid", str(error), problems=tuple(str(one) for one in error.problems)) from None
     except ValueError as error:
         raise _refused(error) from None
-    problems = await controller.rehearse(config, REHEARSE_S)
+    problems = await controller.rehearse(config, REHEARSE_S, controller.tls)
     if problems:
         raise Refusal(422, "invalid", problems[0], problems=tuple(problems))
     if pool not in controller.config.pools:

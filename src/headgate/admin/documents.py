@@ -11,7 +11,8 @@ import msgspec
 from msgspec import Meta
 
 from headgate.admin.endpoint import Body
-from headgate.observe.status import BackendStatus, PoolStatus, Record, TotalStatus
+from headgate.explain.answer import Explanation as Explanation
+from headgate.observe.status import BackendStatus, CertificateStatus, PoolStatus, Record, State, TotalStatus
 
 Level = Literal["debug", "info", "warning", "error"]
 Weight = Annotated[int, Meta(ge=0, le=256)]
@@ -77,6 +78,8 @@ class Status(Record, frozen=True, kw_only=True):
     pools: list[Pool]
     backends: list[Backend]
     totals: TotalStatus
+    certificates: list[CertificateStatus]
+    """Those of listeners, and those that backends are shown."""
 
 
 class BackendConnections(Record, frozen=True, kw_only=True):
@@ -140,6 +143,7 @@ class Metrics(Record, frozen=True, kw_only=True):
     workers: list[Worker]
     pools: list[Pool]
     backends: list[Backend]
+    certificates: list[CertificateStatus]
 
 
 class Change(Record, frozen=True, kw_only=True):
@@ -210,6 +214,97 @@ class NewStrategy(Body, frozen=True):
     options: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
+class ExplainRequest(Body, frozen=True):
+    """A request to be explained; nothing of it is sent."""
+
+    url: Annotated[str, Meta(min_length=1, max_length=8192)]
+    """Absolute: "http://shop.example:8080/cart?x=1". Its port says which listener is meant."""
+    method: Annotated[str, Meta(min_length=1, max_length=64)] = "GET"
+    headers: Annotated[tuple[tuple[str, str], ...], Meta(max_length=200)] = ()
+    """Names and values, in their order."""
+    client: str = "127.0.0.1"
+    """The address that connects."""
+    listener: str = ""
+    """Which listener is meant, by its `bind`. Not given: the one of the URL's port."""
+
+
+class Attempt(Record, frozen=True, kw_only=True):
+    """One try at one backend."""
+
+    backend: str
+    """Its name, cut at 40 bytes."""
+    kind: str
+    """How it ended, by the words of docs/errors.md."""
+    status: int
+    """What the backend answered; 0: nothing."""
+    started_ms: float
+    """Since the request's head was complete."""
+    first_byte_ms: float | None
+    """Since the attempt began; None: no byte came."""
+    ms: float
+
+
+class Decision(Record, frozen=True, kw_only=True):
+    """A real request: where it went, and what became of each attempt. Long texts are cut."""
+
+    id: str
+    """The request id of the access log and of X-Request-ID."""
+    time: str
+    """When it began."""
+    worker: int
+    sampled: bool
+    """It is here by its share of all requests; else because something went wrong."""
+    failed: bool
+    """It did not end well, or only after another attempt."""
+    method: str
+    host: str
+    path: str
+    """Without its query, unless `decisions.query` says otherwise."""
+    client: str
+    listener: str
+    route: str
+    """Host and path prefix of its route; empty where none matched."""
+    pool: str
+    kind: str
+    """How it ended, by the words of docs/errors.md."""
+    why: str
+    """That word in a sentence."""
+    status: int
+    """What the client was answered; 0: nothing."""
+    attempts: list[Attempt]
+    """The first four and the last one at most."""
+    attempts_made: int
+    sticky: bool
+    """A cookie bound it to a backend."""
+    notes: list[str]
+    """What the access log says besides: "hedged", "fallback", "retry_budget"..."""
+    queued_ms: float | None
+    """In the queue; None: it did not wait."""
+    first_byte_ms: float | None
+    total_ms: float
+    trace_id: str
+    """Empty where it has none."""
+
+
+class Decisions(Record, frozen=True, kw_only=True):
+    """Newest first."""
+
+    decisions: list[Decision]
+
+
+class DecisionsQuery(Body, frozen=True):
+    """Which decisions."""
+
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 100
+    """At most so many, the newest."""
+    id: Annotated[str, Meta(max_length=128)] = ""
+    """Only those of this request id."""
+    failed: bool = False
+    """Only those that did not end well, or only after another attempt."""
+    backend: Annotated[str, Meta(max_length=1024)] = ""
+    """Only those with an attempt at the backend of this name."""
+
+
 class LogLevel(Record, frozen=True, kw_only=True):
     """How much the balancer says of itself."""
 
@@ -231,3 +326,129 @@ class ConfigDocument(Record, frozen=True, kw_only=True):
     """What the file says, without changes made while running."""
     changes: list[Change]
     """Those, in words."""
+
+
+# What `GET /stream` sends (docs/admin-api.md). Moments are milliseconds since 1970 here, latencies milliseconds.
+
+StreamRow = tuple[int, float, float, float | None, float | None, float | None, int, int]
+Recent = tuple[float | None, float | None, float | None]
+
+
+class StreamQuery(Body, frozen=True):
+    """What a reader that was connected before has already."""
+
+    run: Annotated[str, Meta(max_length=64)] = ""
+    """The `run` it was told; with another one it has nothing."""
+    after: Annotated[int, Meta(ge=0, le=2**40)] = 0
+    """The last second that it has a row of."""
+    event: Annotated[int, Meta(ge=0, le=2**62)] = 0
+    """The number of the last event it has."""
+
+
+class StreamPool(Record, frozen=True, kw_only=True):
+    """A pool."""
+
+    name: str
+    strategy: str
+    strategy_options: dict[str, Any]
+    changed: list[str]
+
+
+class StreamRoute(Record, frozen=True, kw_only=True):
+    """A route."""
+
+    listener: str | None
+    host: str | None
+    path_prefix: str
+    pool: str
+
+
+class StreamBackend(Record, frozen=True, kw_only=True):
+    """A backend's state."""
+
+    id: int
+    pool: str
+    name: str
+    url: str
+    healthy: bool
+    state: State
+    reason: str
+    more: list[str]
+    """Reasons besides the first."""
+    since: int
+    weight: int
+    priority: int
+    part: float
+
+
+class StreamBackendWhole(Record, frozen=True, kw_only=True):
+    """A backend with its numbers."""
+
+    state: StreamBackend
+    numbers: tuple[float, float, int, float | None, int, int]
+    points: list[tuple[float, float | None]] | None
+
+
+class StreamEvent(Record, frozen=True, kw_only=True):
+    """Something that happened."""
+
+    number: int
+    time: int
+    pool: str
+    backend: str
+    what: str
+    reason: str
+
+
+class StreamCertificate(Record, frozen=True, kw_only=True):
+    """A certificate in use."""
+
+    where: str
+    file: str
+    names: list[str]
+    ends: int
+    days: int
+    """Whole days that are left; negative once it has expired."""
+
+
+class StreamState(Record, frozen=True, kw_only=True):
+    """`event: state`: everything. Without a past where the reader has it."""
+
+    run: str
+    now: int
+    version: str
+    pid: int
+    started: int
+    config_file: str
+    ready: bool
+    recent: Recent
+    totals: TotalStatus
+    workers: list[Worker]
+    listeners: list[Listener]
+    pools: list[StreamPool]
+    pool_numbers: list[tuple[Any, ...]]
+    certificates: list[StreamCertificate]
+    routes: list[StreamRoute]
+    backends: list[StreamBackendWhole]
+    seconds: list[StreamRow] | None
+    minutes: list[StreamRow] | None
+    events: list[StreamEvent]
+
+
+class StreamTick(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """`event: tick`, once a second, and `event: change`, at once after an event: what has become different."""
+
+    now: int
+    row: StreamRow | None = None
+    minute: StreamRow | None = None
+    recent: Recent | None = None
+    ready: bool = True
+    totals: TotalStatus | None = None
+    workers: list[Worker] | None = None
+    listeners: list[Listener] | None = None
+    certificates: list[StreamCertificate] | None = None
+    pools: list[tuple[Any, ...]] = []
+    numbers: list[tuple[Any, ...]] = []
+    points: list[tuple[int, float, float | None]] = []
+    states: list[StreamBackend] = []
+    events: list[StreamEvent] = []

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 import urllib.parse
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from headgate.admin.host import Host
-from headgate.admin.wire import BODY_LIMIT, Answer, Refusal, Request
+from headgate.admin.wire import BODY_LIMIT, NO_PAGE, Answer, Refusal, Request, Streaming
+
+if TYPE_CHECKING:
+    from headgate.admin.feed import Feed
 
 JSON = "application/json"
 
@@ -28,14 +31,28 @@ class Call:
     params: dict[str, str]
     query: Any
     body: Any
+    feed: Feed
+    known: bool = True
+    """Its sender needs no token."""
+    accept: str = ""
+    """The request's Accept fields."""
 
 
 @dataclass(frozen=True, slots=True)
 class Raw:
-    """An answer that is not JSON."""
+    """An answer that is not JSON. content_type: where it is another than the endpoint's."""
 
     body: bytes
     status: int = 200
+    content_type: str = ""
+    policy: str = NO_PAGE
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """An answer without an end."""
+
+    pieces: AsyncGenerator[bytes, None]
 
 
 Handler = Callable[[Call], Awaitable[Any]]
@@ -60,6 +77,8 @@ class Endpoint:
     query: type[Body] | None = None
     refuses: dict[int, str] = field(default_factory=dict)
     open_to_all: bool = False
+    listed: bool = True
+    """Is it in the OpenAPI document? What only a page of ours asks for is not."""
 
     @property
     def params(self) -> list[str]:
@@ -97,7 +116,7 @@ class Table:
         if allowed:
             text = ", ".join(sorted(allowed))
             raise Refusal(405, "method_not_allowed", f"{path} takes {text}", headers=(("Allow", text),))
-        raise Refusal(404, "not_found", "there is nothing here; GET / names what there is")
+        raise Refusal(404, "not_found", "there is nothing here; GET /openapi.json names what there is")
 
     def plan(self, request: Request) -> tuple[bool, int]:
         """For `Server`: may everybody ask this, and how large may the body be?"""
@@ -107,15 +126,18 @@ class Table:
             return False, BODY_LIMIT  # whoever may not ask does not learn what there is
         return endpoint.open_to_all, endpoint.body_limit
 
-    async def answer(self, host: Host, request: Request) -> Answer:
+    async def answer(self, host: Host, feed: Feed, request: Request) -> Answer | Streaming:
         """Run the handler of a request that may be answered. Raises Refusal."""
         found = self.find(request.method, request.path)
         endpoint = found.endpoint
         query = _query(endpoint, request.query)
         body = _body(endpoint, request)
-        result = await endpoint.handler(Call(host, found.params, query, body))
+        accept = b",".join(request.head.values(b"accept")).decode("latin-1")
+        result = await endpoint.handler(Call(host, found.params, query, body, feed, request.known, accept))
+        if isinstance(result, Stream):
+            return Streaming(result.pieces, endpoint.answer)
         if isinstance(result, Raw):
-            return Answer(result.status, result.body, endpoint.answer)
+            return Answer(result.status, result.body, result.content_type or endpoint.answer, policy=result.policy)
         return Answer(endpoint.status, msgspec.json.encode(result))
 
 

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Literal, Protocol
 
+from headgate.engine.decisions import Decisions
 from headgate.runtime.controller import Controller
 from headgate.runtime.reload import ReloadResult
 
@@ -40,6 +41,10 @@ class Host(Protocol):
     @property
     def listeners(self) -> Sequence[ListenerState]:
         """All of them."""
+
+    @property
+    def decisions(self) -> Decisions:
+        """Where requests went."""
 
     async def reload(self) -> ReloadResult:
         """Read the file again and become it."""

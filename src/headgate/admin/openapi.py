@@ -41,7 +41,7 @@ _WITH_BODY = {
 
 def document(endpoints: Iterable[Endpoint]) -> dict[str, Any]:
     """The whole document (OpenAPI 3.1)."""
-    rows = list(endpoints)
+    rows = [one for one in endpoints if one.listed]
     types: list[Any] = [Error]
     for row in rows:
         types += [kind for kind in (row.body, row.query) if kind is not None]

@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-import html
 from typing import Any
 
-from headgate.admin import changes, metrics, reads
+from headgate.admin import changes, explaining, page, reads
 from headgate.admin import documents as doc
-from headgate.admin.endpoint import Call, Endpoint, Raw, Table
+from headgate.admin.endpoint import Call, Endpoint, Table
 from headgate.admin.openapi import document
 from headgate.admin.wire import CONFIG_LIMIT
+from headgate.observe import exposition
 
 _NO_POOL = {404: "There is no such pool."}
 _NO_BACKEND = {404: "There is no such pool or backend."}
 _BACKEND = "/pools/{pool}/backends/{backend}"
 _GONE = {409: "It was removed by somebody else meanwhile."}
-
-
-async def _index(call: Call) -> Raw:
-    rows = "".join(
-        f"<tr><td>{one.method}</td><td><code>{html.escape(one.path)}</code></td><td>{html.escape(one.summary)}</td></tr>\n"
-        for one in TABLE.endpoints
-    )
-    page = (
-        '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<title>Headgate</title>\n'
-        f"<h1>Headgate</h1>\n<p>The admin API answers:</p>\n<table>\n{rows}</table>\n</html>\n"
-    )
-    return Raw(page.encode())
 
 
 async def _openapi(call: Call) -> Any:
@@ -43,7 +31,29 @@ def _post(path: str, summary: str, handler: Any, answer: Any, **more: Any) -> En
 
 TABLE = Table(
     [
-        _get("/", "A page that names these.", _index, "text/html; charset=utf-8"),
+        _get(
+            "/",
+            "The dashboard: a page that asks for the token and then for /stream. It holds no data itself.",
+            page.index,
+            "text/html; charset=utf-8",
+            open_to_all=True,
+        ),
+        _get(
+            "/dashboard/access",
+            "Does one need the token here?",
+            page.access,
+            dict[str, bool],
+            open_to_all=True,
+            listed=False,
+        ),
+        _get("/dashboard/{file}", "A part of that page.", page.asset, "*/*", open_to_all=True, listed=False),
+        _get(
+            "/stream",
+            "Everything, and then what changes: server-sent events, until the reader goes.",
+            page.stream,
+            "text/event-stream",
+            query=doc.StreamQuery,
+        ),
         _get("/livez", "Does the process serve?", reads.livez, "text/plain; charset=utf-8", open_to_all=True),
         _get(
             "/readyz",
@@ -61,11 +71,26 @@ TABLE = Table(
         _get("/pools/{pool}/backends", "A pool's backends.", reads.pool_backends, list[doc.Backend], refuses=_NO_POOL),
         _get(_BACKEND, "One backend, by its name or URL.", reads.backend, doc.Backend, refuses=_NO_BACKEND),
         _get("/config", "The configuration, secrets masked.", reads.config, doc.ConfigDocument),
-        _get("/metrics", "The counters, for Prometheus.", reads.metrics, metrics.CONTENT_TYPE),
+        _get("/metrics", "The counters, for Prometheus.", reads.metrics, exposition.TEXT),
         _get("/metrics.json", "The counters.", reads.metrics_json, doc.Metrics),
         _get("/events", "What happened lately.", reads.events, doc.Events, query=doc.EventsQuery),
         _get("/connections", "Who is connected, in numbers.", reads.connections, doc.Connections),
+        _get(
+            "/decisions",
+            "Where requests went of late: those that did not go well, and samples.",
+            explaining.decisions,
+            doc.Decisions,
+            query=doc.DecisionsQuery,
+        ),
         _get("/log-level", "How much the balancer says of itself.", reads.log_level, doc.LogLevel),
+        _post(
+            "/explain",
+            "Where a request would go now, and why. Nothing is sent, and nothing changes.",
+            explaining.explain,
+            doc.Explanation,
+            body=doc.ExplainRequest,
+            refuses={503: "No worker answers."},
+        ),
         Endpoint(
             method="PUT",
             path="/log-level",

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import http
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from email.utils import formatdate
 
 import msgspec
 
 from headgate.engine.request_head import BadRequestHead, RequestHead, RequestParser
+
+# What a page may load and do, where the answer is none: nothing.
+NO_PAGE = "default-src 'none'; frame-ancestors 'none'"
 
 # No request of ours comes near; a browser's cookies for "localhost" may.
 HEAD_LIMIT = 16 * 1024
@@ -59,13 +63,14 @@ class Error(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request with its body. path: without the query, not decoded."""
+    """One request with its body. path: without the query, not decoded. known: its sender needs no token."""
 
     method: str
     path: str
     query: str
     head: RequestHead
     body: bytes = b""
+    known: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +81,8 @@ class Answer:
     body: bytes = b""
     content_type: str = "application/json"
     headers: tuple[tuple[str, str], ...] = field(default=())
+    policy: str = NO_PAGE
+    """Content-Security-Policy."""
 
     @classmethod
     def of(cls, refusal: Refusal) -> Answer:
@@ -85,19 +92,41 @@ class Answer:
 
     def encode(self, *, head_only: bool = False) -> bytes:
         """The bytes of the whole answer; `head_only` for a HEAD request."""
-        lines = [
-            f"HTTP/1.1 {self.status} {http.HTTPStatus(self.status).phrase}",
-            f"Date: {formatdate(usegmt=True)}",
-            f"Content-Type: {self.content_type}",
-            f"Content-Length: {len(self.body)}",
-            "Connection: close",
-            "Cache-Control: no-store",
-            "X-Content-Type-Options: nosniff",
-            "Content-Security-Policy: default-src 'none'; frame-ancestors 'none'",
-            *(f"{name}: {value}" for name, value in self.headers),
-        ]
-        head = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+        head = _head(self, f"Content-Length: {len(self.body)}")
         return head if head_only else head + self.body
+
+
+@dataclass(frozen=True, slots=True)
+class Streaming:
+    """An answer without an end: it ends with the connection. `pieces` is closed when its reader has gone."""
+
+    pieces: AsyncGenerator[bytes, None]
+    content_type: str
+    status: int = 200
+    headers: tuple[tuple[str, str], ...] = ()
+    policy: str = NO_PAGE
+
+    def encode(self) -> bytes:
+        """The bytes of the head."""
+        return _head(self)
+
+
+def _head(answer: Answer | Streaming, *more: str) -> bytes:
+    lines = [
+        f"HTTP/1.1 {answer.status} {http.HTTPStatus(answer.status).phrase}",
+        f"Date: {formatdate(usegmt=True)}",
+        f"Content-Type: {answer.content_type}",
+        *more,
+        "Connection: close",
+        "Cache-Control: no-store",
+        "X-Content-Type-Options: nosniff",
+        "Referrer-Policy: no-referrer",
+        "Cross-Origin-Opener-Policy: same-origin",
+        "Cross-Origin-Resource-Policy: same-origin",
+        f"Content-Security-Policy: {answer.policy}",
+        *(f"{name}: {value}" for name, value in answer.headers),
+    ]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
 
 async def read_head(reader: asyncio.StreamReader) -> tuple[Request, bytes] | None:

@@ -123,6 +123,32 @@ class AffineStrategy(Strategy, Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Score:
+    """What a strategy goes by where one backend is concerned. value: a number, in the sense of `Grounds.rule`; text:
+    how it comes about, for people ("3 in flight + 1, per share 2")."""
+
+    value: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Grounds:
+    """Why a strategy picks as it does, for one request. rule: what the scores mean and which wins, in one line. scores:
+    of those that the strategy knows; where there are many, those that matter."""
+
+    rule: str
+    scores: Mapping[Backend, Score]
+
+
+class ExplainingStrategy(Strategy, Protocol):
+    """A strategy that says what it goes by; found by its having a method `explain`. Without one an explanation still
+    has who would be picked, but no scores."""
+
+    def explain(self, request: Request) -> Grounds:
+        """What it would go by for this request. It is a copy that is asked, so it may change whatever it wants."""
+
+
+@dataclass(frozen=True, slots=True)
 class Context:
     """What a strategy may use of the world. Tests inject their own."""
 

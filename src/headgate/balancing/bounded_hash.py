@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from math import ceil
 
 from headgate.balancing import options
-from headgate.balancing.base import Backend, Context, Outcome, Request, usable
-from headgate.balancing.hash_key import level_position, reader
+from headgate.balancing.base import Backend, Context, Grounds, Outcome, Request, Score, usable
+from headgate.balancing.hash_key import RANKED, level_position, reader, shown
 from headgate.balancing.ring_hash import PLACES, Ring
 
 # A quarter above the mean. The paper's trade: at 1 + e a key moves on in about 1 of 1/e**2 cases; HAProxy and Vimeo,
@@ -99,6 +100,23 @@ class BoundedHash:
             first = first or backend
             passed_over.append(backend)
         return first
+
+    def explain(self, request: Request) -> Grounds:
+        """The order in which a key's backends come, and who is full; see `ExplainingStrategy`."""
+        key = self._key(request)
+        value = self._hash64(key, 0)
+        order: list[Backend] = []
+        scores = {}
+        for rank in range(RANKED):
+            found = self._ring.find_other(value, order)
+            backend = self._ring.backends[found] if found >= 0 else None
+            if backend is None:
+                break
+            order.append(backend)
+            bound = max(1, ceil(self._parts[backend] * (self._total + 1)))
+            room = "" if self._has_room(backend) else ", full"
+            scores[backend] = Score(rank, f"{rank} on the ring, {backend.active} of {bound} in flight{room}")
+        return Grounds(f"the order of the key {shown(key)} on the ring: the first that is not full has it", scores)
 
     def done(self, backend: Backend, outcome: Outcome) -> None:
         if backend in self._seen:  # it may have left the set while the attempt was under way

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from ipaddress import IPv6Address
 
-from headgate.balancing.base import Request
+from headgate.balancing.base import Backend, Request, Score
 
 KeyReader = Callable[[Request], bytes]
 
@@ -17,6 +18,26 @@ _LEVEL_SEED = 0x6C6576656C
 def level_position(hash64: Callable[[bytes, int], int], key: bytes) -> float:
     """Which priority level serves this key; see `headgate.balancing.base.AffineStrategy`."""
     return hash64(key, _LEVEL_SEED) * _UNIT * _BELOW
+
+
+# Of a key's order in an explanation: who would have it if those before were away. More than these never matters.
+RANKED = 10
+
+
+def ranking(order: Sequence[Backend]) -> dict[Backend, Score]:
+    """The scores of a key's order."""
+    return {
+        backend: Score(rank, "has the key" if rank == 0 else f"{rank} before it") for rank, backend in enumerate(order)
+    }
+
+
+def shown(key: bytes) -> str:
+    """A key for people: an address as one, text in quotes, cut where it is long."""
+    text = key.decode("latin-1")
+    if len(key) == 16 and not (text.isascii() and text.isprintable()):
+        address = IPv6Address(key)
+        return str(address.ipv4_mapped or address)
+    return repr(text if len(text) <= 60 else f"{text[:60]}...")
 
 
 def client(request: Request) -> bytes:

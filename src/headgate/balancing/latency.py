@@ -29,7 +29,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import exp, inf
 
-from headgate.balancing.base import Backend, Context, Outcome, usable
+from headgate.balancing.base import Backend, Context, Outcome, Score, usable
 from headgate.errors import MEANING, Kind, Source, Verdict
 
 # Finagle's, tower's and linkerd's: long enough to remember a stall, short enough to forget it within a minute.
@@ -105,6 +105,11 @@ class Learning:
             self.fade(estimate, now)
         return estimate.price * (estimate.backend.active + 1)
 
+    def costs(self) -> dict[Backend, Score]:
+        """What is known of each, for an explanation."""
+        now = self._clock()
+        return {backend: Score(self.cost(one, now), _of_cost(one)) for backend, one in self._estimates.items()}
+
     def fade(self, estimate: Estimate, now: float) -> None:
         """Brings an estimate without news up to date."""
         left = exp((estimate.at - now) / self._decay)
@@ -172,3 +177,12 @@ class Learning:
         estimate.rescale()
         estimate.at = now
         estimate.fresh_until = now + FRESH_S
+
+
+def _of_cost(estimate: Estimate) -> str:
+    failing = f", {estimate.failing:.0%} failing" if estimate.failing else ""
+    known = "" if estimate.heard != -inf else " (a guess: no answer yet)"
+    return (
+        f"{estimate.latency * 1e3:.3g} ms{known} * ({estimate.backend.active} in flight + 1)"
+        f" / share {estimate.share:g}{failing}"
+    )

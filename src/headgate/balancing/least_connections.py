@@ -18,7 +18,7 @@ from collections import OrderedDict
 from collections.abc import Collection, Sequence
 from heapq import heappop, heappush
 
-from headgate.balancing.base import Backend, Context, Outcome, Request, rotated, usable
+from headgate.balancing.base import Backend, Context, Grounds, Outcome, Request, Score, rotated, usable
 
 # The scan costs about 70 ns a backend and the buckets about 0.5 µs at any size, so they meet here.
 SCAN_LIMIT = 8
@@ -126,6 +126,19 @@ class LeastConnections:
             return None
         self._scan = best.after
         return best.backend
+
+    def explain(self, request: Request) -> Grounds:
+        """The loads that are compared; see `ExplainingStrategy`."""
+        return Grounds(
+            "(in flight + 1) per share: the lowest wins, on a tie the one that waited longest",
+            {
+                place.backend: Score(
+                    (place.backend.active + 1) / place.share,
+                    f"({place.backend.active} in flight + 1) / share {place.share:g}",
+                )
+                for place in self._places
+            },
+        )
 
     def done(self, backend: Backend, outcome: Outcome) -> None:
         if self._buckets is not None:

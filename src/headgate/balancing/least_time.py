@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from math import exp, inf
 
 from headgate.balancing import options
-from headgate.balancing.base import Backend, Context, Request, rotated
+from headgate.balancing.base import Backend, Context, Grounds, Request, rotated
 from headgate.balancing.latency import DECAY_S, Estimate, Learning
 from headgate.balancing.lots import parts
 from headgate.engine.draws import Draws
@@ -103,6 +103,15 @@ class LeastTime(Learning):
                 other = left_over
         self._left_over = other
         return best.backend
+
+    def explain(self, request: Request) -> Grounds:
+        """The costs that are compared; see `ExplainingStrategy`."""
+        who = "the lowest wins, ties in turn"
+        if self._lots:
+            who = "of two drawn and the best left over, the lowest wins"
+            if self._left_over is not None:
+                who += f" (left over: {self._left_over.backend.name})"
+        return Grounds(f"seconds to its next answer, as this worker learned it: {who}", self.costs())
 
     def _pick_untried(self, tried: Collection[Backend]) -> Backend | None:
         """A retry: rare enough to look at all that are left."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from math import gcd
 from typing import TypeVar
 
-from headgate.balancing.base import Backend
+from headgate.balancing.base import Backend, Score
 from headgate.engine.draws import Draws
 
 T = TypeVar("T")
@@ -51,3 +51,13 @@ def another(first: T, lots: Sequence[T], draws: Draws) -> T:
             return second
     others = [other for other in lots if other is not first]
     return others[draws.free(len(others))] if others else first
+
+
+def chances(backends: Sequence[Backend]) -> dict[Backend, Score]:
+    """How likely each is drawn."""
+    counts = parts(backends) if backends else []
+    total = sum(counts)
+    return {
+        backend: Score(count / total, f"drawn with {count / total:.3g}")
+        for backend, count in zip(backends, counts, strict=True)
+    }

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from headgate.balancing import options
-from headgate.balancing.base import Backend, Context, Request, usable
-from headgate.balancing.hash_key import level_position, reader
+from headgate.balancing.base import Backend, Context, Grounds, Request, usable
+from headgate.balancing.hash_key import RANKED, level_position, ranking, reader, shown
 from headgate.balancing.ring_hash import identity
 from headgate.engine.tables import Maglev as Table
 
@@ -64,6 +64,13 @@ class Maglev:
         if tried and backend in tried:
             return self._pick_untried(key, tried)
         return backend
+
+    def explain(self, request: Request) -> Grounds:
+        """The order in which a key's backends come; see `ExplainingStrategy`."""
+        order: list[Backend] = []
+        while len(order) < RANKED and (backend := self.pick(request, order)) is not None:
+            order.append(backend)
+        return Grounds(f"the order of the key {shown(self._key(request))} in the table: 0 has it", ranking(order))
 
     def _pick_untried(self, key: bytes, tried: Collection[Backend]) -> Backend | None:
         for attempt in range(1, REHASHES):

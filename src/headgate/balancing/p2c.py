@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from headgate.balancing.base import Backend, Context, Request, usable
+from headgate.balancing.base import Backend, Context, Grounds, Request, Score, usable
 from headgate.balancing.lots import another, lots
 from headgate.engine.draws import Draws
 
@@ -48,6 +48,16 @@ class PowerOfTwoChoices:
         if second is first:
             second = another(first, chances, draws)
         return first if first.active * second.share <= second.active * first.share else second
+
+    def explain(self, request: Request) -> Grounds:
+        """The loads that are compared; see `ExplainingStrategy`."""
+        return Grounds(
+            "in flight per share: two are drawn in proportion to share, the lower wins",
+            {
+                backend: Score(backend.active / backend.share, f"{backend.active} in flight / share {backend.share:g}")
+                for backend in self._backends
+            },
+        )
 
     def _pick_untried(self, request: Request, tried: Collection[Backend]) -> Backend | None:
         """A retry: rare enough to list what is left, which keeps the rule the same as for a first attempt."""

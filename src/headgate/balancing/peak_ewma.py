@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from math import exp
 
 from headgate.balancing import options
-from headgate.balancing.base import Backend, Context, Request
+from headgate.balancing.base import Backend, Context, Grounds, Request
 from headgate.balancing.latency import DECAY_S, Estimate, Learning
 from headgate.balancing.lots import another, parts
 from headgate.engine.draws import Draws
@@ -69,3 +69,10 @@ class PeakEwma(Learning):
             self.fade(second, now)
         one, other = first.backend, second.backend
         return one if first.price * (one.active + 1) <= second.price * (other.active + 1) else other
+
+    def explain(self, request: Request) -> Grounds:
+        """The costs that are compared; see `ExplainingStrategy`."""
+        return Grounds(
+            "seconds to its next answer, as this worker learned it: two are drawn by share, the lower wins",
+            self.costs(),
+        )

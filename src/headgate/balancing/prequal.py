@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from math import exp, inf
 
 from headgate.balancing import options
-from headgate.balancing.base import Backend, Context, Request
+from headgate.balancing.base import Backend, Context, Grounds, Request, Score
 from headgate.balancing.latency import DECAY_S, Estimate, Learning
 from headgate.balancing.lots import another, parts
 from headgate.engine.draws import Draws
@@ -106,6 +106,27 @@ class Prequal(Learning):
         elif first.latency < left_over.latency:
             self._left_over = first
         return best.backend
+
+    def explain(self, request: Request) -> Grounds:
+        """Who is hot, and what is compared; see `ExplainingStrategy`."""
+        now = self._clock()
+        # Where all loads are the same the limit moves about them, and none is hot.
+        hot = self._limit + 2.0 * STEP * (self._one + self._limit)
+        scores = {}
+        for backend, estimate in self._estimates.items():
+            if now > estimate.fresh_until:
+                self.fade(estimate, now)
+            load = (backend.active + 1) * estimate.scale
+            latency = (backend.active + 1) * estimate.price
+            shown = load / self._one
+            text = f"hot: load {shown:.3g}" if load > hot else f"cold: {latency * 1e3:.3g} ms at load {shown:.3g}"
+            scores[backend] = Score(shown if load > hot else latency, text)
+        who = "" if self._scan else " of two drawn and the best left over"
+        return Grounds(
+            f"as this worker learned it:{who} the cold one of lowest latency wins (score in seconds); are all hot (load"
+            f" above {hot / self._one:.3g}), the one of lowest load",
+            scores,
+        )
 
     def _choose(self, sample: Sequence[Estimate], left_over: Estimate | None = None) -> Estimate:
         """The hot/cold rule, for at least one."""

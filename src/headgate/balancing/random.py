@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from headgate.balancing.base import Backend, Context, Request, usable
-from headgate.balancing.lots import lots
+from headgate.balancing.base import Backend, Context, Grounds, Request, usable
+from headgate.balancing.lots import chances, lots
 from headgate.engine.draws import Draws
 
 # With k of n tried a draw misses with k/n; after so many misses, what is left is better listed than drawn for.
@@ -17,10 +17,12 @@ class Random:
 
     def __init__(self, context: Context) -> None:
         self._draws = Draws(context.random)
+        self._backends: list[Backend] = []
         self._lots: list[Backend] = []
 
     def update(self, backends: Sequence[Backend]) -> None:
-        self._lots = lots(usable(backends))
+        self._backends = usable(backends)
+        self._lots = lots(self._backends)
 
     def pick(self, request: Request, tried: Collection[Backend]) -> Backend | None:
         lots = self._lots
@@ -30,6 +32,10 @@ class Random:
         if tried and backend in tried:
             return self._pick_untried(tried)
         return backend
+
+    def explain(self, request: Request) -> Grounds:
+        """How likely each is; see `ExplainingStrategy`."""
+        return Grounds("the chance to be drawn", chances(self._backends))
 
     def _pick_untried(self, tried: Collection[Backend]) -> Backend | None:
         lots = self._lots

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from headgate.balancing import options
-from headgate.balancing.base import Backend, Context, Request, usable
+from headgate.balancing.base import Backend, Context, Grounds, Request, Score, usable
 from headgate.balancing.lots import another
 from headgate.balancing.ring_hash import identity
 from headgate.engine.draws import Draws
@@ -109,6 +109,19 @@ class RandomSubset:
         if first.backend.active * second.share <= second.backend.active * first.share:
             return first.backend
         return second.backend
+
+    def explain(self, request: Request) -> Grounds:
+        """The subset and its loads; see `ExplainingStrategy`."""
+        return Grounds(
+            f"in flight per part of the share that falls into this balancer's arc (it uses {len(self._parts)} of"
+            f" {len(self._ring)}): two are drawn, the lower wins; no score = not in the subset",
+            {
+                part.backend: Score(
+                    part.backend.active / part.share, f"{part.backend.active} in flight / {part.share:g} of its share"
+                )
+                for part in self._parts
+            },
+        )
 
 
 def _merged(parts: list[_Part]) -> list[_Part]:

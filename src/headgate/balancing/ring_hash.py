@@ -11,8 +11,8 @@ from collections.abc import Collection, Sequence
 from zlib import crc32
 
 from headgate.balancing import options
-from headgate.balancing.base import Backend, Context, Request, usable
-from headgate.balancing.hash_key import level_position, reader
+from headgate.balancing.base import Backend, Context, Grounds, Request, usable
+from headgate.balancing.hash_key import RANKED, level_position, ranking, reader, shown
 from headgate.engine.tables import Circle, Continuum
 
 # Shares differ from exact ones by 1/sqrt(places), 4 %; four times as many would halve that, and cost four times as much
@@ -144,6 +144,19 @@ class RingHash:
         ring = self._ring
         found = ring.find_other(value, tried) if tried else ring.find(value)
         return ring.backends[found] if found >= 0 else None
+
+    def explain(self, request: Request) -> Grounds:
+        """The order in which a key's backends come; see `ExplainingStrategy`."""
+        key = self._key(request)
+        value = crc32(key) if self._like_nginx else self._hash64(key, 0)
+        order: list[Backend] = []
+        for _ in range(RANKED):
+            found = self._ring.find_other(value, order)
+            backend = self._ring.backends[found] if found >= 0 else None
+            if backend is None:
+                break
+            order.append(backend)
+        return Grounds(f"the order of the key {shown(key)} on the ring: 0 has it", ranking(order))
 
 
 def continuum(backends: Sequence[Backend]) -> Continuum:

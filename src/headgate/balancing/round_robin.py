@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from headgate.balancing.base import Backend, Context, Request, rotated, usable
+from headgate.balancing.base import Backend, Context, Grounds, Request, Score, rotated, usable
 from headgate.balancing.weighted_round_robin import WeightedRoundRobin
 
 
@@ -48,6 +48,18 @@ class RoundRobin:
         if tried and backend in tried:
             return self._skip(tried)
         return backend
+
+    def explain(self, request: Request) -> Grounds:
+        """Whose turn is when; see `ExplainingStrategy`."""
+        if self._weighted is not None:
+            return self._weighted.explain(request)
+        n = len(self._order)
+        first = self._next % n if n else 0
+        turns = {backend: (index - first) % n for index, backend in enumerate(self._order)}
+        return Grounds(
+            "turns until its own, in this worker: 0 is next",
+            {backend: Score(turn, f"{turn} before it" if turn else "next") for backend, turn in turns.items()},
+        )
 
     def _skip(self, tried: Collection[Backend]) -> Backend | None:
         order = self._order

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from heapq import heapify, heappop, heappush, heapreplace
 
-from headgate.balancing.base import Backend, Context, Request, usable
+from headgate.balancing.base import Backend, Context, Grounds, Request, Score, usable
 
 # The scan costs about 60 ns a backend and the heap about 0.5 µs at any size, so they meet here.
 SCAN_LIMIT = 8
@@ -92,6 +92,21 @@ class WeightedRoundRobin:
         if tried:
             return self._pick_smooth([turn for turn in self._turns if turn.backend not in tried])
         return self._pick_smooth(self._turns)
+
+    def explain(self, request: Request) -> Grounds:
+        """What each is owed; see `ExplainingStrategy`."""
+        if self._heap:
+            return Grounds(
+                "when its turn is due, in turns per share, in this worker: the lowest is next",
+                {turn.backend: Score(turn.deadline, f"due at {turn.deadline:.4g}") for turn in self._turns},
+            )
+        return Grounds(
+            "what it is owed, its share added, in this worker: the highest is next",
+            {
+                turn.backend: Score(turn.current + turn.share, f"owed {turn.current:g}, plus share {turn.share:g}")
+                for turn in self._turns
+            },
+        )
 
     def _pick_smooth(self, turns: list[_Turn]) -> Backend | None:
         best: _Turn | None = None

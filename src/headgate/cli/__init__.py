@@ -13,12 +13,15 @@ from collections.abc import Sequence
 from headgate import __version__
 from headgate.cli import (
     add,
+    cert,
     check,
+    decisions,
     demo,
     disable,
     drain,
     enable,
     events,
+    explain,
     log_level,
     plan,
     proxy,
@@ -37,8 +40,8 @@ from headgate.config.problems import ConfigError
 _VERSION = f"headgate {__version__} (Python {sys.version_info.major}.{sys.version_info.minor}.{sys.version_info.micro})"
 _DESCRIPTION = "Headgate balances HTTP requests over your servers."
 _EPILOG = f"""\
-to run one: run, proxy, check, demo, simulate
-to look at a running one: status, top, events, plan
+to run one: run, proxy, check, cert, demo, simulate
+to look at a running one: status, top, events, explain, decisions, plan
 to change it: reload, drain, enable, disable, weight, add, remove, strategy, log-level
 
 examples:
@@ -58,8 +61,8 @@ examples:
 
 
 COMMANDS = (
-    *(run, proxy, check, demo, simulate),
-    *(status, top, events, plan),
+    *(run, proxy, check, cert, demo, simulate),
+    *(status, top, events, explain, decisions, plan),
     *(reload, drain, enable, disable, weight, add, remove, strategy, log_level),
 )
 

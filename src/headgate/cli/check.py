@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from headgate.cli import common
@@ -25,8 +26,10 @@ _LOOKUPS_AT_ONCE = 16
 _EPILOG = """\
 Looks at everything that can be looked at without serving: keys and values, your own strategies (they are
 imported), host names (one that does not resolve now is a warning: it may later), pools without backends (a
-warning: some may be added while it runs), whether the access log can be written, and whether every listener can
-be bound. An address held by a running headgate is fine: it would be this one's predecessor.
+warning: some may be added while it runs), certificates (each is opened with its key; dates, the order of the
+chain, and names that routes have and no certificate has are warnings), whether the access log can be written, and
+whether every listener can be bound. An address held by a running headgate is fine: it would be this one's
+predecessor.
 
 exit codes: 0 would run, 2 mistakes in the configuration, 3 an address cannot be bound
 """
@@ -56,6 +59,8 @@ def run(args: argparse.Namespace) -> int:
     for name, pool in config.pools.items():
         if not pool.backends:
             common.say(f"warning: pools.{name} has no backends: it answers 503 until some are added while running")
+    for finding in certificate_warnings(config):
+        common.say(f"warning: {finding}")
     unresolved = _unresolved(_names(config), _RESOLVE_S)
     for name, why in unresolved:
         common.say(f"warning: {name}: {why}; it is looked up again while running")
@@ -68,12 +73,26 @@ def run(args: argparse.Namespace) -> int:
     return common.EXIT_OK
 
 
+def certificate_warnings(config: Config) -> Iterator[str]:
+    """What will not work for some clients, or not for long. (What cannot work at all was found with the mistakes.)"""
+    if not any(listener.tls for listener in config.listeners) and not any(
+        backend.url.tls for pool in config.pools.values() for backend in pool.backends
+    ):
+        return
+    from headgate.tls import check
+
+    for finding in check.warnings(config, check.read(config), datetime.now(UTC)):
+        yield str(finding)
+
+
 def _summary(config: Config) -> str:
+    certificates = sum(len(listener.tls.certificates) for listener in config.listeners if listener.tls is not None)
     counts = (
         (len(config.listeners), "listener"),
         (len(config.routes), "route"),
         (len(config.pools), "pool"),
         (sum(len(pool.backends) for pool in config.pools.values()), "backend"),
+        *(((certificates, "certificate"),) if certificates else ()),
     )
     return ", ".join(f"{count} {word}{'' if count == 1 else 's'}" for count, word in counts)
 

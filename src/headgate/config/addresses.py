@@ -74,7 +74,8 @@ class Bind(msgspec.Struct, frozen=True):
 
 
 class BackendUrl(msgspec.Struct, frozen=True):
-    """Where a backend is reached: "http://host:port" (port 80 where none is given) or "unix:/run/app.sock"."""
+    """Where a backend is reached: "http://host:port" (port 80 where none is given), "https://host:port" (443) or
+    "unix:/run/app.sock"."""
 
     text: str
     """The URL as it is shown in the status page, logs and metrics: as configured, host in lower case, no final
@@ -84,6 +85,8 @@ class BackendUrl(msgspec.Struct, frozen=True):
     port: int = 0
     path: str = ""
     """The socket's path, for a unix socket."""
+    tls: bool = False
+    """Is it https?"""
 
     @classmethod
     def parse(cls, text: str) -> BackendUrl:
@@ -94,22 +97,24 @@ class BackendUrl(msgspec.Struct, frozen=True):
         scheme, separator, rest = text.partition("://")
         if not separator:
             raise Wrong(f"{quoted(text)} is not a URL", f"did you mean {quoted('http://' + text)}?")
-        if scheme.lower() == "https":
-            raise Wrong("https backends are not supported in this version")
-        if scheme.lower() != "http":
-            raise Wrong(f"unknown scheme {quoted(scheme)}", 'a backend is "http://host:port" or "unix:/path"')
+        scheme = scheme.lower()
+        if scheme not in ("http", "https"):
+            hint = 'a backend is "http://host:port", "https://host:port" or "unix:/path"'
+            raise Wrong(f"unknown scheme {quoted(scheme)}", hint)
         rest = rest.removesuffix("/")
         if "@" in rest:
             raise Wrong("a backend URL carries no user name or password")
         origin = re.split(r"[/?#]", rest, maxsplit=1)[0]
         if origin != rest:
-            hint = f"did you mean {quoted('http://' + origin)}?"
+            hint = f"did you mean {quoted(f'{scheme}://{origin}')}?"
             raise Wrong("a backend URL has no path: requests keep the path the client sent", hint)
         host, port = split_address(rest, 0, 1)
         if not host:
             raise Wrong(f"{quoted(text)} has no host")
         shown = f"[{host}]" if ":" in host else host
-        return cls(f"http://{shown}" + (f":{port}" if port else ""), host, port or 80)
+        tls = scheme == "https"
+        text = f"{scheme}://{shown}" + (f":{port}" if port else "")
+        return cls(text, host, port or (443 if tls else 80), tls=tls)
 
     @property
     def is_unix(self) -> bool:
@@ -135,12 +140,12 @@ class BackendUrl(msgspec.Struct, frozen=True):
         if self.path:
             return "localhost"
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == 80 else f"{host}:{self.port}"
+        return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
 
     @property
-    def identity(self) -> tuple[str, int]:
-        """Equal for two URLs that lead to the same place."""
-        return (self.path, 0) if self.path else (self.host, self.port)
+    def identity(self) -> tuple[str, int, bool]:
+        """Equal for two URLs that lead to the same place by the same protocol."""
+        return (self.path, 0, False) if self.path else (self.host, self.port, self.tls)
 
 
 @dataclass(frozen=True)
@@ -171,7 +176,7 @@ class ReadBindText:
 class ReadUrl:
     """Reader of a backend's URL."""
 
-    expects: str = 'a URL such as "http://127.0.0.1:9001" or "unix:/run/app.sock"'
+    expects: str = 'a URL such as "http://127.0.0.1:9001", "https://app.internal" or "unix:/run/app.sock"'
 
     def __call__(self, raw: object) -> BackendUrl:
         if not isinstance(raw, str):

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import msgspec
 
 from headgate.config.schema import Backend, Config, Listener, Pool, Route, Strategy, Struct
+from headgate.config.tls import Certificate
 from headgate.config.values import Duration, Size, format_duration, format_size
 from headgate.config.walk import fields_of
 
@@ -110,7 +111,8 @@ def _routes(old: Config, new: Config) -> Iterator[Change]:
 
 def _matches(route: Route) -> str:
     listener = f" on {route.listener}" if route.listener else ""
-    return f"{route.host or '*'}{route.path_prefix}{listener}"
+    certificate = f" with client certificate {route.client_cert}" if route.client_cert is not None else ""
+    return f"{route.host or '*'}{route.path_prefix}{certificate}{listener}"
 
 
 def _keys(old: Struct, new: Struct, where: str, path: str = "") -> Iterator[Change]:
@@ -150,8 +152,8 @@ def _shown(value: Any, hint: Any) -> str:
             return "off" if value == 0 else format_size(value)
     if isinstance(value, str):
         return f'"{value}"'
-    if isinstance(value, tuple) and all(isinstance(item, str) for item in value):
-        return "[" + ", ".join(f'"{item}"' for item in value) + "]"
+    if isinstance(value, tuple) and all(isinstance(item, (str, Certificate)) for item in value):
+        return "[" + ", ".join(f'"{item if isinstance(item, str) else item.cert}"' for item in value) + "]"
     text = getattr(value, "text", None)
     return text if isinstance(text, str) else str(value)
 

@@ -128,3 +128,19 @@ class Authority:
             raise Wrong(f"{quoted(text)} has no host")
         shown = f"[{host}]" if ":" in host else host
         return f"{shown}:{port}" if port else shown
+
+
+@dataclass(frozen=True)
+class ServerName:
+    """A host name or IP address without a port, as certificates name servers."""
+
+    expects: str = "a host name"
+
+    def __call__(self, raw: object) -> str:
+        text = string(raw, self.expects)
+        host, port = split_address(text, 0, 1)
+        if not host:
+            raise Wrong("must not be empty")
+        if port:
+            raise Wrong(f"{quoted(text)} has a port", f"did you mean {quoted(host)}?")
+        return host

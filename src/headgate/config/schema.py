@@ -19,10 +19,15 @@ from msgspec.structs import force_setattr
 
 from headgate.config.addresses import BackendUrl, Bind, ReadBind, ReadBindText, ReadUrl
 from headgate.config.hosts import Authority, HostPattern, Network
+from headgate.config.table import FALSE_IS_NONE as FALSE_IS_NONE
+from headgate.config.table import Seconds, SecondsOrOff
+from headgate.config.table import Struct as Struct
+from headgate.config.tls import ClientCert, ListenerTls, PoolTls, ReadRedirect
 from headgate.config.values import (
     Duration,
     FieldName,
     FieldValue,
+    LogFieldName,
     Name,
     Path,
     Share,
@@ -39,29 +44,77 @@ from headgate.config.values import (
 )
 from headgate.errors import MEANING, Kind
 
-FALSE_IS_NONE = "false turns it off"
-"""Marks, in an annotation, that `false` is allowed and means None."""
-
-Seconds = Annotated[float, Duration()]
-SecondsOrOff = Annotated[float, Duration(off=True)]
 AbsolutePath = Annotated[str | None, Path(), FALSE_IS_NONE]
-
-
-class Struct(msgspec.Struct, frozen=True, kw_only=True):
-    """The base of every table. `expand`, where a table has it, turns shorthands into a raw table."""
-
-    EXPECTS: ClassVar[str] = "a table"
-    """Completes "expected …"."""
 
 
 class AccessLog(Struct, frozen=True, kw_only=True):
     """One line for every request."""
 
-    format: Literal["text", "json", "off"] = "text"
-    """"text" is made for eyes and grep, "json" for programs. On by default: a load balancer that says nothing about its
-    requests leaves its operator blind, and a line costs little (lines are formatted in C and written in batches)."""
+    format: Literal["text", "json", "common", "combined", "off"] = "text"
+    """"text" is made for eyes and grep, "json" for programs; "common" and "combined" are Apache's and nginx's, for
+    tools that read those. On by default: a load balancer that says nothing about its requests leaves its operator
+    blind, and a line costs little (lines are formatted in C and written in batches)."""
     path: Annotated[str, Text()] = "-"
-    """A file, or "-" for standard output, where containers and systemd expect it."""
+    """A file, or "-" for standard output, where containers and systemd expect it. SIGUSR1 opens it anew, after
+    logrotate moved it away."""
+    fields: tuple[Annotated[str, LogFieldName()], ...] = ()
+    """What a line has in it, in this order, in text (as `name=value`) and JSON: names of docs/access-log.md, and
+    "header:NAME" for a header field of the request. Not set: what the format has by itself."""
+    sample: Annotated[float, Share()] = 1.0
+    """The share of requests that went well which get a line. All others always have theirs: those with an error, a
+    status of 500 or more, a retry or a failed attempt. Chosen by the request's id, so every worker, and every balancer
+    that the request passes, chooses the same. 1: nothing is missing until somebody decides that it may be."""
+
+
+class Metrics(Struct, frozen=True, kw_only=True):
+    """What `/metrics` of the admin API shows (docs/metrics.md)."""
+
+    backend_latency: bool = False
+    """A latency histogram for each backend as well, 22 series for each beside the 24 it has anyway. Off: pools and
+    routes have theirs, `headgate top` and the dashboard show backends, and with a thousand backends it doubles the page."""
+
+
+class Decisions(Struct, frozen=True, kw_only=True):
+    """Where requests went, kept in memory for `headgate explain --id` and `headgate decisions`: in each worker the last
+    1,024 that did not end well or needed another attempt, and the last 1,024 of the others: samples, and what clients
+    did wrong. Never a body, a cookie or a credential."""
+
+    sample: Annotated[float | None, Share(), FALSE_IS_NONE] = 0.01
+    """Share of requests that are kept although they went well; false for none. One in a hundred: at 1,000 requests a second that is the
+    last two minutes, and it costs a hundredth of a microsecond a request. All (1.0) cost half a microsecond each."""
+    query: Literal["drop", "names", "keep"] = "drop"
+    """What is kept of a URL's query: nothing, "names" without their values ("?user=*&token=*"), or everything. Nothing,
+    since tokens and mail addresses stand there, and whoever may look at decisions need not see them."""
+
+
+class ReadEndpoint:
+    """Reader of `tracing.otlp`."""
+
+    expects = 'a URL such as "http://127.0.0.1:4318/v1/traces"'
+
+    def __call__(self, raw: object) -> str:
+        text = string(raw, self.expects)
+        if not text.startswith(("http://", "https://")) or len(text.partition("://")[2].partition("/")[0]) == 0:
+            raise Wrong(f"expected {self.expects}, got {quoted(text)}")
+        return text
+
+
+class Tracing(Struct, frozen=True, kw_only=True):
+    """W3C Trace Context: the balancer takes part in distributed traces with a span of its own. Without this table
+    `traceparent` and `tracestate` pass as any other field."""
+
+    traceparent: Literal["forward", "create"] = "forward"
+    """"forward" continues traces that clients bring; "create" begins those that they do not, too. A `traceparent` that
+    is not valid goes no further, nor does its `tracestate`. Forward: who wants traces to begin here says so."""
+    sample: Annotated[float | None, Share(), FALSE_IS_NONE] = 0.01
+    """Share of the traces begun here that have the sampled flag; false for none. One in a hundred: every service behind pays for each.
+    What clients bring keeps its flag."""
+    otlp: Annotated[str, ReadEndpoint()] = ""
+    """Where spans of sampled traces are sent, by OTLP over HTTP: "http://127.0.0.1:4318/v1/traces". Needs the extra
+    `otlp`; further settings are those of OpenTelemetry's own environment variables (OTEL_EXPORTER_OTLP_HEADERS...). Not
+    set: nowhere. At most 1,024 a second and worker; what is beyond that is lost, and no request waits for it."""
+    service: Annotated[str, Text("a name")] = "headgate"
+    """The `service.name` of these spans."""
 
 
 class Rollback(Struct, frozen=True, kw_only=True):
@@ -178,6 +231,15 @@ class Listener(Struct, frozen=True, kw_only=True):
     trusted_proxies: tuple[Annotated[str, Network()], ...] = ()
     """Networks whose X-Forwarded-* and Forwarded fields are believed ("unix" for peers on a unix socket). Nobody:
     whoever may set them may claim to be anybody."""
+    forwarded: Literal["x", "rfc7239", "both"] = "x"
+    """How backends learn who calls: "x" by X-Forwarded-For, -Proto and -Host; "rfc7239" by the Forwarded field, without
+    X-Forwarded-*; "both". Of `trusted_proxies`, X-Forwarded-For is believed, with "rfc7239" Forwarded instead: always
+    the one that this says, since a proxy that writes one often passes on the other as its client sent it. "x", which
+    every framework reads."""
+    proxy_protocol: tuple[Annotated[str, Network()], ...] = ()
+    """Networks of proxies that speak the PROXY protocol (version 1 or 2) here: every connection has to begin with its
+    header, and comes from whom the header names (docs/who-is-calling.md). All others are refused, so that nobody else
+    can say who they are. "unix" for peers on a unix socket. Not set: the protocol is not spoken here."""
     via: Annotated[str | None, Token("a name for Via", off=True), FALSE_IS_NONE] = "headgate"
     """The name this listener adds to the Via field, or false for none. On, because RFC 9110 section 7.6.3 asks it of
     every proxy, and it makes loops visible."""
@@ -194,6 +256,14 @@ class Listener(Struct, frozen=True, kw_only=True):
     """What a client may take its time over."""
     limits: ListenerLimits = ListenerLimits()
     """What a client may send."""
+    tls: Annotated[ListenerTls | None, FALSE_IS_NONE] = None
+    """Speak TLS here, with these certificates (docs/tls.md). None: plain HTTP, since without a certificate there is
+    nothing to speak TLS with."""
+    redirect_https: Annotated[int, ReadRedirect()] = 0
+    """Answer every request here with a redirect to the same URL by https: true for port 443, or the port. The status is
+    301 for GET and HEAD, 308 for other methods, which must stay what they are. For the plain listener beside one with
+    `tls`; `status_path` and `ready_path` are answered as before. Off: a listener that serves nothing has to be
+    wanted."""
 
 
 class PoolTimeouts(Struct, frozen=True, kw_only=True):
@@ -254,6 +324,9 @@ class Route(Struct, frozen=True, kw_only=True):
     """"shop.example", or "*.example" for every name below it; without port, in any case. Not set: every host."""
     path_prefix: Annotated[str, Path()] = "/"
     """Whole segments: "/api" matches /api and /api/x, not /apix. "/" matches every path."""
+    client_cert: Annotated[ClientCert | None, FALSE_IS_NONE] = None
+    """Only requests of clients that have shown a certificate which `client_ca` of the listener vouches for: true for
+    any, or a table. Goes before the same route without it. None: certificates, if any, do not matter."""
     upgrade: tuple[Annotated[str, UpgradeToken()], ...] = ("websocket",)
     """Protocols that a client may switch to (the Upgrade field); [] for none. WebSocket, because it is what
     applications use; others are a door that should be opened knowingly."""
@@ -273,8 +346,8 @@ class Backend(Struct, frozen=True, kw_only=True):
     EXPECTS: ClassVar[str] = "a URL or a table"
 
     url: Annotated[BackendUrl, ReadUrl()]
-    """ "http://host:port" (port 80 where none is given) or "unix:/run/app.sock". A name that does not resolve yet is
-    looked up again while running."""
+    """ "http://host:port" (port 80 where none is given), "https://host:port" (443; see [pools.NAME.tls]) or
+    "unix:/run/app.sock". A name that does not resolve yet is looked up again while running."""
     weight: Annotated[int, Whole(0, 256)] = 1
     """Its share against the others of the pool, exactly so over time where a strategy promises shares
     (docs/strategies.md says which do). 0: sessions bound to it only, nothing new."""
@@ -335,7 +408,8 @@ class Sticky(Struct, frozen=True, kw_only=True):
     """Signs the cookie; at least 16 characters. Not set: a random one, kept in a file that survives restarts. Give
     one where several machines balance the same pool."""
     secure: bool = False
-    """Should browsers send it over https only? No, since this version's listeners speak plain HTTP."""
+    """Should browsers send it over https only? Turn it on where clients come by https; no, since over plain HTTP the
+    cookie would then be lost."""
     same_site: Literal["lax", "strict", "none"] = "lax"
     """The cookie's SameSite. "lax" is what browsers take when nothing is said, and links from other sites keep their
     backend."""
@@ -366,9 +440,9 @@ class Health(Struct, frozen=True, kw_only=True):
     """The active check: backends are asked beside the traffic. No table means type "tcp"."""
 
     type: Literal["tcp", "http", "none"] = "tcp"
-    """ "tcp" connects; "http" sends a request and looks at the status; "none" asks nothing and believes live traffic
-    only. "tcp" suits every backend. Where a path, method, statuses, headers or host is given, "http" is the
-    default."""
+    """ "tcp" connects (and shakes hands, where the backend's URL is https); "http" sends a request and looks at the
+    status; "none" asks nothing and believes live traffic only. "tcp" suits every backend. Where a path, method,
+    statuses, headers or host is given, "http" is the default."""
     path: Annotated[str, Path(query=True)] = "/"
     """What an http check asks for. Every server has one."""
     port: Annotated[int | None, Whole(1, 65535)] = None
@@ -609,6 +683,10 @@ class Pool(Struct, frozen=True, kw_only=True):
     host: Annotated[str, ReadPoolHost()] = "client"
     """The Host field backends see: "client" passes on what the client sent, "backend" sends the backend's own
     address, anything else is sent as it is. The client's, because applications build links from it."""
+    proxy_protocol: Annotated[Literal["v1", "v2"] | None, FALSE_IS_NONE] = None
+    """Tell each backend who the client is by a PROXY protocol header, before anything else: "v1", a line of text, or
+    "v2", binary. Backends have to expect it. Such a connection belongs to one client, so each request has one of its
+    own, and `keepalive` means nothing here. Off: HTTP backends read the client from a field, and keep connections."""
     keepalive: Annotated[int, Whole(1, 100_000, off=True)] = 256
     """Unused connections kept open to each backend, in each worker; false for none. 256: a steady load then never
     connects anew, and after a burst the rest does not hold on to backend threads and descriptors."""
@@ -633,6 +711,8 @@ class Pool(Struct, frozen=True, kw_only=True):
     """How much the pool takes at a time."""
     timeouts: PoolTimeouts = PoolTimeouts()
     """How long a backend may take."""
+    tls: PoolTls = PoolTls()
+    """How backends with an https URL are met, by requests and by checks."""
 
 
 class Config(Struct, frozen=True, kw_only=True):
@@ -643,6 +723,12 @@ class Config(Struct, frozen=True, kw_only=True):
     thousands of requests a second, and leaves the other cores to the applications beside it."""
     access_log: AccessLog = AccessLog()
     """One line for every request."""
+    decisions: Annotated[Decisions | None, FALSE_IS_NONE] = Decisions()
+    """Where requests went. On: what happened at three in the morning is asked for afterwards. false keeps none."""
+    tracing: Annotated[Tracing | None, FALSE_IS_NONE] = None
+    """Distributed traces. Off: it costs each request the reading and writing of a field."""
+    metrics: Metrics = Metrics()
+    """What is shown to Prometheus."""
     admin: Annotated[Admin | None, FALSE_IS_NONE] = Admin()
     """Where it is looked at and changed while it runs. On: an operator must be able to take a backend out at three in
     the morning."""
@@ -693,11 +779,3 @@ def _with_cookie_name(name: str, pool: Pool) -> Pool:
         return pool
     sticky = msgspec.structs.replace(pool.sticky, name=f"headgate_{name}")
     return msgspec.structs.replace(pool, sticky=sticky)
-
-
-NOT_YET: dict[type[Struct], tuple[str, ...]] = {
-    AccessLog: ("fields", "sample"),
-    Listener: ("proxy_protocol", "tls"),
-    Pool: ("tls",),
-}
-"""Keys that have a meaning and no implementation yet: an error, since nothing that is configured may be ignored."""

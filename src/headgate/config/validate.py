@@ -10,10 +10,13 @@ import re
 from collections.abc import Callable, Mapping
 
 from headgate.balancing import options, registry
+from headgate.config import log_fields
 from headgate.config.addresses import Bind
 from headgate.config.environment import expand_tree
 from headgate.config.problems import Key, Problems, did_you_mean
 from headgate.config.schema import FALLBACK_BODY_LIMIT, HTTP_CHECK_KEYS, Config, Health, Listener, Pool, Route, Strategy
+from headgate.config.tls import ClientCert
+from headgate.config.validate_tls import check_tls
 from headgate.config.values import format_duration, format_size, quoted
 from headgate.config.walk import INVALID, Walker
 
@@ -57,10 +60,12 @@ class _Checks:
         self._problems = problems
 
     def run(self) -> None:
+        self._access_log()
         self._listeners()
         self._admin()
         self._pools()
         self._routes()
+        check_tls(self._config, self._problems, self._where)
 
     def _given(self, key: Key) -> object:
         """The raw value at a key; None where there is none."""
@@ -73,6 +78,25 @@ class _Checks:
             else:
                 return None
         return value
+
+    # --- the access log ----------------------------------------------------------------------------------------------
+
+    def _access_log(self) -> None:
+        log = self._config.access_log
+        key: Key = ("access_log", "fields")
+        if not log.fields or self._problems.touches(("access_log",)):
+            return
+        if log.format not in ("text", "json"):
+            self._problems.add(key, f'the format "{log.format}" has fields of its own', 'use format = "text" or "json"')
+        twice = sorted({name for name in log.fields if log.fields.count(name) > 1})
+        for name in twice:
+            self._problems.add(key, f"{quoted(name)} stands there twice")
+        if len(log.fields) > log_fields.MOST:
+            self._problems.add(key, f"{len(log.fields)} fields, at most {log_fields.MOST}")
+        of_header = ("user_agent", "referer")
+        headers = [name for name in log.fields if name.startswith(log_fields.HEADER) or name in of_header]
+        if len(headers) > log_fields.MOST_HEADERS:
+            self._problems.add(key, f"{len(headers)} header fields, at most {log_fields.MOST_HEADERS}")
 
     # --- listeners ---------------------------------------------------------------------------------------------------
 
@@ -152,7 +176,7 @@ class _Checks:
             self._queue(pool, key)
 
     def _backends(self, pool: Pool, key: Key) -> None:
-        urls: dict[tuple[str, int], str] = {}
+        urls: dict[tuple[str, int, bool], str] = {}
         names: set[str] = set()
         for backend in pool.backends:
             where = self._where(backend)
@@ -288,7 +312,7 @@ class _Checks:
         raw_pools = self._given(("pools",))
         pools = [name for name in raw_pools if isinstance(name, str)] if isinstance(raw_pools, dict) else []
         binds = {listener.bind.text for listener in config.listeners}
-        seen: dict[tuple[str | None, str | None, str], Route] = {}
+        seen: dict[tuple[str | None, str | None, str, ClientCert | None], Route] = {}
         for route in config.routes:
             key = self._where(route)
             if not key:
@@ -303,8 +327,8 @@ class _Checks:
             ):
                 hint = "one of " + ", ".join(quoted(bind) for bind in sorted(binds)) if binds else ""
                 self._problems.add((*key, "listener"), f"no listener is bound to {quoted(route.listener)}", hint)
-            match = (route.listener, route.host, route.path_prefix)
-            if self._problems.touches((*key, "listener"), (*key, "host"), (*key, "path_prefix")):
+            match = (route.listener, route.host, route.path_prefix, route.client_cert)
+            if self._problems.touches(*((*key, part) for part in ("listener", "host", "path_prefix", "client_cert"))):
                 continue
             if match in seen:
                 first = self._where(seen[match])[-1]

@@ -14,6 +14,10 @@ cdef class Networks:
     cdef bint _unix
     cdef bint contains(self, const Address *address) noexcept
 
+cdef void map_ipv4(uint8_t *bytes) noexcept nogil       # the prefix ::ffff:0:0/96, before four octets that the caller sets
+cdef bint is_mapped(const Address *address) noexcept nogil
+cdef bint parse_ipv4(uint8_t *out, const uint8_t *text, size_t size) noexcept nogil     # `out` holds 4 bytes
+cdef bint parse_ipv6(uint8_t *out, const uint8_t *text, size_t size) noexcept nogil     # `out` holds 16 bytes
 cdef bint address_parse(Address *out, const char *text, size_t size) noexcept nogil     # "1.2.3.4", "::1", "[::1]:80", "1.2.3.4:80"
 cdef int address_format(const Address *address, char *out) noexcept nogil                # out holds 46 bytes; ::ffff: unmapped; returns length
 cdef void address_from_sockaddr(Address *out, const void *sockaddr, int size) noexcept nogil

@@ -29,7 +29,7 @@ cdef extern from "<netinet/in.h>" nogil:
         in6_addr sin6_addr
 
 
-cdef inline void map_ipv4(uint8_t *bytes) noexcept nogil:
+cdef void map_ipv4(uint8_t *bytes) noexcept nogil:
     """The ::ffff:0:0/96 prefix in front of four octets that the caller sets."""
     memset(bytes, 0, 10)
     bytes[10] = 0xFF
@@ -235,7 +235,7 @@ cdef int address_format(const Address *address, char *out) noexcept nogil:
     return n
 
 
-cdef inline bint is_mapped(const Address *address) noexcept nogil:
+cdef bint is_mapped(const Address *address) noexcept nogil:
     cdef int k
     for k in range(10):
         if address.bytes[k] != 0:

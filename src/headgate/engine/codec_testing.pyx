@@ -8,6 +8,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
 from headgate.engine.address cimport Address, address_format, address_parse, Networks, resolve_client
+from headgate.engine.forwarded cimport resolve_forwarded
 from headgate.engine.head cimport *
 from headgate.engine.http1 cimport (
     Answer, chunk_decode as http1_chunk_decode, chunk_head, chunk_init, ChunkDecoder, Forward, head_init, head_reset, Limits,
@@ -15,6 +16,7 @@ from headgate.engine.http1 cimport (
     write_request as http1_write_request, write_response as http1_write_response,
 )
 
+cdef tuple FORMS = ("x", "rfc7239", "both")
 cdef tuple FRAMINGS = ("none", "length", "chunked", "close", "tunnel")
 cdef dict FLAGS = {
     "keep_alive": HEAD_KEEP_ALIVE, "expect_continue": HEAD_EXPECT_CONTINUE, "upgrade": HEAD_UPGRADE,
@@ -158,7 +160,8 @@ cdef bytes written(char *out, int64_t size, size_t capacity):
 
 def write_request(Message message not None, *, int capacity=65536, bytes client=b"192.0.2.1", bytes peer=b"192.0.2.1",
                   bytes request_id=b"", bytes host=None, bytes via=b"", bytes extra=b"", bint trusted=False,
-                  bint tls=False, bint keep_upgrade=False, bint keep_expect=False, str framing=None):
+                  bint tls=False, bint keep_upgrade=False, bint keep_expect=False, str framing=None, str form="x",
+                  bint contradicted=False):
     """The request as it goes to a backend; None when `capacity` does not hold it. `framing` defaults to its own."""
     cdef Forward forward
     cdef char *out
@@ -174,6 +177,7 @@ def write_request(Message message not None, *, int capacity=65536, bytes client=
     if extra:
         forward.extra, forward.extra_length = extra, len(extra)
     forward.trusted, forward.tls = trusted, tls
+    forward.form, forward.contradicted = FORMS.index(form), contradicted
     forward.keep_upgrade, forward.keep_expect = keep_upgrade, keep_expect
     forward.framing = message.head.framing if framing is None else FRAMINGS.index(framing)
     out = copy_of(bytes(capacity))
@@ -265,11 +269,14 @@ def in_networks(Networks networks not None, bytes text not None):
     return networks.contains(&address)
 
 
-def client_of(Message message not None, bytes peer not None, Networks trusted):
-    """Who the client is, as text; "" where that is unknown."""
+def client_of(Message message not None, bytes peer not None, Networks trusted, *, bint forwarded=False):
+    """Who the client is by X-Forwarded-For or by Forwarded, as text; "" where that is unknown."""
     cdef Address address = address_of(peer), found
     cdef char out[46]
-    resolve_client(&found, &message.head, &address, trusted)
+    if forwarded:
+        resolve_forwarded(&found, &message.head, &address, trusted)
+    else:
+        resolve_client(&found, &message.head, &address, trusted)
     return out[:address_format(&found, out)].decode()
 
 

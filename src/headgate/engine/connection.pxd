@@ -5,6 +5,7 @@ from headgate.engine.buffers cimport Buffer
 from headgate.engine.context cimport Context
 from headgate.engine.libc_net cimport iovec
 from headgate.engine.stream cimport Stream
+from headgate.engine.tls cimport Tls
 
 cdef class Connection(Stream):
     cdef Context ctx
@@ -22,11 +23,17 @@ cdef class Connection(Stream):
     cdef bint hung_up               # the peer sent FIN, RST or worse
     cdef bint end_output            # send FIN once outbuf is empty (tunnels)
     cdef bint half_closed           # we sent FIN
+    cdef Tls tls                    # None = plain
 
     cdef int reserve_out(self, size_t size) noexcept
     cdef void release_in(self) noexcept
     cdef int64_t receive(self, size_t want) noexcept       # > 0 bytes; 0 = end; -1 = nothing now; -2 = broken; -3 = no buffer
     cdef int64_t _write(self, iovec *parts, int count) noexcept
+    cdef int64_t _receive_tls(self, size_t space) noexcept
+    cdef int64_t _write_tls(self, iovec *parts, int count) noexcept
+    cdef int _push(self) noexcept
+    cdef bint all_sent(self) noexcept                      # nothing waits for the kernel
+    cdef int end_writing(self) noexcept                    # FIN, and what TLS says before; -1 = the connection is gone
     cdef void _flushed(self) noexcept
     cdef void reset_on_close(self) noexcept
     cdef void shut(self) noexcept                          # descriptor and buffers given back

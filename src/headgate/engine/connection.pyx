@@ -61,6 +61,8 @@ cdef class Connection(Stream):
                 return -3
             self.in_pos = self.in_end = 0
         space = self.inbuf.capacity - self.in_end
+        if self.tls is not None:
+            return self._receive_tls(space)
         while True:
             got = recv(self.fd, self.inbuf.data + self.in_end, space, 0)
             if got > 0:
@@ -79,10 +81,39 @@ cdef class Connection(Stream):
                 self.readable = False
                 return -2
 
+    cdef int64_t _receive_tls(self, size_t space) noexcept:
+        cdef int64_t got
+        got = self.tls.receive(self.fd, &self.ctx.buffers, self.inbuf.data + self.in_end, space)
+        if got > 0:
+            self.in_end += <uint32_t>got
+            self.readable = self.tls.more()
+        elif got != -3:
+            self.readable = False
+        return got
+
+    cdef int64_t _write_tls(self, iovec *parts, int count) noexcept:
+        cdef int64_t taken = self.tls.write(self.fd, parts, count, &self.out_total)
+        if taken < 0:
+            return SEND_BROKEN
+        if self.tls.unsent is not None:
+            self.writable = False
+        return taken
+
+    cdef bint all_sent(self) noexcept:
+        return self.out_end == self.out_pos and (self.tls is None or self.tls.unsent is None)
+
+    cdef int end_writing(self) noexcept:
+        self.half_closed = True
+        if self.tls is not None and not self.tls.notify_close(self.fd):
+            return 0        # it still has to go out; FIN comes with close()
+        return shutdown(self.fd, SHUT_WR)
+
     cdef int64_t _write(self, iovec *parts, int count) noexcept:
-        """Bytes that the kernel took (0 = none now), or SEND_BROKEN."""
+        """Bytes that the kernel took (0 = none now), or SEND_BROKEN. Of TLS: bytes that are encrypted, and so cannot be taken back."""
         cdef msghdr message
         cdef ssize_t sent
+        if self.tls is not None:
+            return self._write_tls(parts, count)
         message.msg_name = NULL
         message.msg_namelen = 0
         message.msg_iov = parts
@@ -111,6 +142,8 @@ cdef class Connection(Stream):
         if self.fd < 0:
             return SEND_BROKEN
         if pending == 0:
+            if self.tls is not None and self.tls.unsent is not None:
+                return self._push()
             self._flushed()
             return 1
         if not self.writable:
@@ -124,16 +157,29 @@ cdef class Connection(Stream):
             buffer_release(&self.ctx.buffers, self.outbuf)
             self.outbuf = NULL
             self.out_pos = self.out_end = 0
+            if self.tls is not None and self.tls.unsent is not None:
+                return 0
             self._flushed()
             return 1
         self.out_pos += <uint32_t>sent
         self.writable = False
         return 0
 
+    cdef int _push(self) noexcept:
+        """flush() where all that is left is encrypted already."""
+        cdef int sent
+        if not self.writable:
+            return 0
+        sent = self.tls.push(self.fd)
+        if sent == 1:
+            self._flushed()
+        elif sent == 0:
+            self.writable = False
+        return sent if sent >= 0 else SEND_BROKEN
+
     cdef void _flushed(self) noexcept:
         if self.end_output and not self.half_closed:
-            self.half_closed = True
-            shutdown(self.fd, SHUT_WR)
+            self.end_writing()
 
     cdef int64_t send_body(self, const char *data, size_t size, bint last) noexcept:
         """Head that waits, chunk framing and payload in one system call. Returns payload bytes taken."""
@@ -219,7 +265,7 @@ cdef class Connection(Stream):
         return <int64_t>take
 
     cdef bint can_splice(self) noexcept:
-        return (self.fd >= 0 and self.writable and self.out_framing != FRAMING_CHUNKED and self.out_end == self.out_pos)
+        return (self.fd >= 0 and self.writable and self.tls is None and self.out_framing != FRAMING_CHUNKED and self.out_end == self.out_pos)
 
     cdef int64_t splice_body(self, int pipe_fd, size_t size) noexcept:
         cdef ssize_t sent
@@ -272,16 +318,26 @@ cdef class Connection(Stream):
         """The peer is to see a reset instead of a FIN when this is closed."""
         cdef linger_option option
         if self.fd >= 0:
+            if self.tls is not None:
+                self.tls.broken = True          # close_notify would say that this was all
             option.l_onoff = 1
             option.l_linger = 0
             setsockopt(self.fd, SOL_SOCKET, SO_LINGER, &option, sizeof(option))
 
     cdef void shut(self) noexcept:
+        cdef char waste[4096]
         self.release_in()
         if self.outbuf != NULL:
             buffer_release(&self.ctx.buffers, self.outbuf)
             self.outbuf = NULL
         self.out_pos = self.out_end = 0
         self.readable = self.writable = False
+        if self.tls is not None:
+            if self.fd >= 0:
+                self.tls.notify_close(self.fd)
+                if self.tls.ended:
+                    # The peer's close_notify, mostly: left unread, it would make a reset of our FIN.
+                    recv(self.fd, waste, sizeof(waste), 0)
+            self.tls.drop(&self.ctx.buffers)
         if self.fd >= 0:
             self.ctx.forget(self)

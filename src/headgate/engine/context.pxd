@@ -3,9 +3,11 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from headgate.engine.accesslog cimport AccessLog
 from headgate.engine.buffers cimport BufferPool
+from headgate.engine.decisions cimport Decisions
 from headgate.engine.pipes cimport PipePool
-from headgate.engine.reactor cimport Reactor, TimerQueue
+from headgate.engine.reactor cimport Handler, Reactor, TimerQueue
 from headgate.engine.stats cimport MAX_KINDS, Segment, WorkerCounters
+from headgate.engine.tls cimport Tls, TlsDesk
 
 cdef enum Kind:                 # headgate.errors.Kind; checked against it at import
     KIND_OK = 0
@@ -41,6 +43,8 @@ cdef enum Kind:                 # headgate.errors.Kind; checked against it at im
     KIND_QUEUE_TIMEOUT
     KIND_SLOW_CLIENT
     KIND_HEDGE_LOST
+    KIND_TLS_VERIFY
+    KIND_TLS_HANDSHAKE
     KIND_COUNT
 
 cdef enum Retry:
@@ -69,6 +73,12 @@ cdef class Context(Reactor):
     cdef readonly int worker
     cdef public AccessLog access_log
     cdef WorkerCounters *counters
+    cdef public Decisions decisions     # where they are kept; None = nowhere
+    cdef int64_t sample_every           # one request of so many, on average, is kept among them; 0 = none
+    cdef int64_t sample_left            # requests before the next one
+    cdef int query_kept                 # of a path among them: 0 = no query, 1 = names, 2 = all of it
+    cdef int tracing                    # trace.TRACING_*
+    cdef uint64_t trace_share           # of 2**64: how many of the traces that begin here are sampled
     cdef BufferPool buffers
     cdef PipePool pipes
     cdef uint64_t random[2]
@@ -76,6 +86,9 @@ cdef class Context(Reactor):
     cdef list rooms                     # WaitingRoom of every pool with limits
     cdef TimerQueue *cork               # how long a response head waits for its first body byte
     cdef TimerQueue *linger             # how long a connection is drained before it is closed
+    cdef TlsDesk desk                   # of the connections that speak TLS; None until there is one
+    cdef int64_t shaken_ns              # spent on TLS handshakes in this batch
+    cdef uint32_t shakes_waiting        # connections in the ready queue that go on with theirs
     cdef bint draining
     cdef bint closing_idle              # a connection that has nothing to do is closed (the end of a drain)
     cdef int64_t connections            # open client connections of this engine
@@ -87,4 +100,7 @@ cdef class Context(Reactor):
     cdef void error(self, str where, object exception) noexcept
     cdef int64_t descriptor_limit       # RLIMIT_NOFILE
     cdef bint short_of_descriptors(self) noexcept
+    cdef Tls begin_tls(self, object context, bint server, object server_name, object session)
+    cdef bint may_shake(self, Handler handler, bint waited) noexcept     # False: it goes on from the ready queue
+    cdef int shake(self, Tls tls, int fd) noexcept              # Tls.handshake(), and what it cost
     cdef void progress(self) noexcept           # a connection or an exchange ended: a drain may be complete

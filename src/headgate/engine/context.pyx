@@ -8,10 +8,17 @@ from libc.stdio cimport snprintf
 from headgate.engine.buffers cimport buffers_free, buffers_init
 from headgate.engine.hashing cimport random_seed
 from headgate.engine.pipes cimport pipes_free
-from headgate.engine.libc_net cimport CLOCK_REALTIME, clock_gettime, gmtime_r, time_t, timespec, tm
+from headgate.engine.libc_net cimport CLOCK_MONOTONIC, CLOCK_REALTIME, clock_gettime, gmtime_r, time_t, timespec, tm
+from headgate.engine.reactor cimport Handler
+from headgate.engine.tls cimport Tls, TlsDesk, tls_begin
 
 from headgate.errors import MEANING
 from headgate.errors import Kind as KindEnum
+
+cdef enum:
+    # Handshakes in one batch of events: a few on EC keys, one on a large RSA key. Everybody else's requests wait for no more
+    # than that, however many connections begin at once.
+    SHAKE_BUDGET_NS = 2000000
 
 logger = logging.getLogger("headgate.engine")
 
@@ -19,7 +26,7 @@ logger = logging.getLogger("headgate.engine")
 _words = {int(kind): meaning.word.encode() for kind, meaning in MEANING.items()}
 
 cdef void _load_kinds() except *:
-    if len(MEANING) != KIND_COUNT or max(MEANING) != KIND_COUNT - 1 or KIND_COUNT > MAX_KINDS or KindEnum.HEDGE_LOST != KIND_HEDGE_LOST:
+    if len(MEANING) != KIND_COUNT or max(MEANING) != KIND_COUNT - 1 or KIND_COUNT > MAX_KINDS or KindEnum.TLS_HANDSHAKE != KIND_TLS_HANDSHAKE:
         raise ImportError("engine/context.pxd and headgate.errors.Kind disagree: rebuild the engine")
     for kind, meaning in MEANING.items():
         KIND_STATUS[<int>kind] = meaning.status
@@ -34,6 +41,10 @@ cdef const char *status_text(int status) noexcept nogil:
     """Reason phrase of the statuses the balancer answers by itself."""
     if status == 200:
         return "OK"
+    if status == 301:
+        return "Moved Permanently"
+    if status == 308:
+        return "Permanent Redirect"
     if status == 400:
         return "Bad Request"
     if status == 404:
@@ -80,6 +91,7 @@ cdef class Context(Reactor):
         self.counters = segment.worker_counters(worker)
         self.spare_exchanges = []
         self.rooms = []
+        self.sample_left = <int64_t>1 << 62
         self._date_second = -1
         random_seed(self.random)
         # Slow readers hold theirs: with all of them taken, bodies are copied through a small buffer instead.
@@ -127,6 +139,33 @@ cdef class Context(Reactor):
         cdef int64_t used = <int64_t>self._slot_capacity - self._free_count + 2 * self.pipes.count + 32
         cdef int64_t kept = self.descriptor_limit // 4
         return self.descriptor_limit > 0 and self.descriptor_limit - used < (kept if kept < 1024 else 1024)
+
+    cdef Tls begin_tls(self, object context, bint server, object server_name, object session):
+        """TLS for a new connection. Raises what `wrap_bio` raises."""
+        if self.desk is None:
+            self.desk = TlsDesk()
+        return tls_begin(self.desk, context, server, server_name, session)
+
+    cdef bint may_shake(self, Handler handler, bint waited) noexcept:
+        """May `handler` go on with its handshake now? Otherwise it stands in the ready queue, behind those that came before it.
+
+        waited: it comes from there (and has counted `shakes_waiting` down).
+        """
+        if self.shaken_ns < SHAKE_BUDGET_NS and (waited or self.shakes_waiting == 0):
+            return True
+        if not handler.queued:
+            self.shakes_waiting += 1
+            self.make_ready(handler)
+        return False
+
+    cdef int shake(self, Tls tls, int fd) noexcept:
+        cdef timespec before, after
+        cdef int outcome
+        clock_gettime(CLOCK_MONOTONIC, &before)
+        outcome = tls.handshake(fd, &self.buffers)
+        clock_gettime(CLOCK_MONOTONIC, &after)
+        self.shaken_ns += (after.tv_sec - before.tv_sec) * 1000000000 + after.tv_nsec - before.tv_nsec
+        return outcome
 
     cdef void progress(self) noexcept:
         pass

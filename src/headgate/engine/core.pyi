@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from headgate.engine.accesslog import AccessLog
+from headgate.engine.decisions import Decisions
 from headgate.engine.model import Backend, Listener
 from headgate.engine.stats import Segment
 
@@ -49,6 +50,14 @@ class Engine:
     def run_forever(self) -> None:
         """Drive the engine until `stop()`. Owns the thread."""
     def stop(self) -> None: ...
+    decisions: Decisions | None
+    """Where the last decisions are kept, in this worker's rings; None = nowhere."""
+    def sample(self, every: int, query: int) -> None:
+        """Keep one request in `every`, on average, among the decisions, besides those that did not go well; 0 = none.
+        query: what of a path's query is kept: 0 = nothing, 1 = names, 2 = all."""
+    def trace(self, mode: int, share: float) -> None:
+        """W3C Trace Context: 0 = off, 1 = take part in traces that come, 2 = begin those that do not, too; so many of
+        these are sampled (0 to 1)."""
     def seed_random(self, seed: int) -> None:
         """From here on pauses before retries (and request ids) are the same for the same `seed`. For tests."""
     def watch(self, fd: int, callback: Callable[[], None]) -> None:

@@ -10,11 +10,13 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from headgate.engine.context cimport KIND_CONNECT_FAILED, KIND_HEDGE_LOST, KIND_RESET, Context
 from headgate.engine.downstream cimport Acceptor, ClientConnection
 from headgate.engine.exchange cimport Exchange
-from headgate.engine.libc_net cimport EPOLLIN, read
+from headgate.engine.histogram cimport coarse_add
+from headgate.engine.libc_net cimport CLOCK_MONOTONIC, EPOLLIN, clock_gettime, read, timespec
 from headgate.engine.model cimport Backend, Listener
 from headgate.engine.pipes cimport pipes_idle
 from headgate.engine.reactor cimport Handler
-from headgate.engine.upstream cimport UP_CONNECTING, BackendConnection
+from headgate.engine.record cimport next_sample
+from headgate.engine.upstream cimport UP_CONNECTING, UP_TLS, BackendConnection
 from headgate.engine.waiting cimport WaitingRoom
 
 cdef enum:
@@ -22,6 +24,10 @@ cdef enum:
 
 # Access-log lines reach the file within this time, in one write for all of them.
 cdef double LOG_FLUSH_S = 0.05
+
+
+# What is shorter delays nobody by more than a timer's own slack, and is only summed up: most batches take some 20 us.
+cdef int64_t SLOW_BATCH_NS = 1024000
 
 
 cdef class Watcher(Handler):
@@ -103,6 +109,7 @@ cdef class Engine(Context):
 
     cdef void before_events(self) noexcept:
         cdef uint64_t generation = self.segment.generation_word()[0]
+        self.shaken_ns = 0
         if generation != self._generation:
             self._generation = generation
             if self.on_generation is not None:
@@ -112,6 +119,15 @@ cdef class Engine(Context):
                     self.error("on_generation", exception)
 
     cdef void after_events(self) noexcept:
+        cdef timespec moment
+        cdef int64_t took
+        # How long the next event has waited if it came just behind this batch. A look at the clock is no system call.
+        clock_gettime(CLOCK_MONOTONIC, &moment)
+        took = <int64_t>moment.tv_sec * 1000000000 + moment.tv_nsec - (<Context>self).now
+        self.counters.batches += 1
+        self.counters.busy_ns += <uint64_t>took
+        if took >= SLOW_BATCH_NS:
+            coarse_add(&self.counters.slow, <uint64_t>took)
         if self.access_log is not None and self.counters.requests != self._logged:
             self._logged = self.counters.requests
             if (<Periodic>self._log_flush).timer.queue == NULL:
@@ -172,6 +188,18 @@ cdef class Engine(Context):
         """Pipes that hold body bytes now, or wait for some."""
         return self.pipes.count - pipes_idle(&self.pipes)
 
+    def sample(self, int64_t every, int query) -> None:
+        """Keep one request in `every`, on average, among the decisions; 0 = only those that went wrong. See the stub."""
+        if every != self.sample_every:
+            self.sample_every = every
+            next_sample(self)
+        self.query_kept = query
+
+    def trace(self, int mode, double share) -> None:
+        """W3C Trace Context: 0 = off, 1 = forward, 2 = create, of which this share is sampled."""
+        self.tracing = mode
+        self.trace_share = <uint64_t>-1 if share >= 1.0 else <uint64_t>(share * 18446744073709551616.0)
+
     def seed_random(self, uint64_t seed) -> None:
         """From here on pauses before retries (and request ids) are the same for the same `seed`. For tests."""
         self.random[0] = seed
@@ -203,6 +231,7 @@ cdef class Engine(Context):
         """Start accepting. The engine owns the listener's descriptor from here on. Raises OSError."""
         cdef Acceptor acceptor
         listener.bind_timers(self)
+        listener.counters = self.segment.listener_counters(self.worker, listener.slot)
         acceptor = Acceptor(self, listener)
         acceptor._resume()
         if acceptor.paused:
@@ -266,7 +295,7 @@ cdef class Engine(Context):
             if isinstance(connection.exchange, Exchange):
                 (<Exchange>connection.exchange).excused = True
                 # Where nothing was sent yet, nothing is lost: any method goes elsewhere.
-                connection._fail(KIND_CONNECT_FAILED if connection.state == UP_CONNECTING else KIND_RESET)
+                connection._fail(KIND_CONNECT_FAILED if connection.state in (UP_CONNECTING, UP_TLS) else KIND_RESET)
             else:
                 connection._fail(KIND_HEDGE_LOST)   # a hedge: the other attempt goes on alone
 

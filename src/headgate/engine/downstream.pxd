@@ -7,6 +7,7 @@ from headgate.engine.context cimport Context
 from headgate.engine.exchange cimport Exchange
 from headgate.engine.http1 cimport ChunkDecoder
 from headgate.engine.model cimport Listener
+from headgate.engine.proxy_protocol cimport ProxyHeader
 from headgate.engine.reactor cimport Handler, Timer
 
 cdef enum DownstreamState:
@@ -16,13 +17,16 @@ cdef enum DownstreamState:
     DOWN_WAIT                   # the request is complete, the response is under way
     DOWN_LINGER                 # answered for the last time: drain, then close
     DOWN_CLOSED
+    DOWN_PROXY                  # whose connection this is has not been told yet (PROXY protocol)
+    DOWN_TLS                    # the TLS handshake, before all others
 
 cdef class Acceptor(Handler):
     cdef Context ctx
     cdef Listener listener
     cdef uint32_t open_connections
+    cdef uint32_t handshakes    # in progress
     cdef dict per_client        # address bytes -> open connections that count against max_connections_per_client
-    cdef bint paused            # EMFILE: not registered until a descriptor frees
+    cdef bint paused            # not registered: EMFILE, until a descriptor frees, or as many handshakes as may be
     cdef Timer timer
     cdef int _accept(self) noexcept
     cdef void _pause(self) noexcept
@@ -31,6 +35,8 @@ cdef class Acceptor(Handler):
     cdef void look(self) noexcept
     cdef void closed(self, ClientConnection connection) noexcept
     cdef void _uncount(self, ClientConnection connection) noexcept
+    cdef bint _admit(self, ClientConnection connection) noexcept
+    cdef void handshake_over(self) noexcept
 
 cdef class ClientConnection(Connection):
     cdef Acceptor acceptor
@@ -47,6 +53,7 @@ cdef class ClientConnection(Connection):
     cdef uint32_t lingered
     cdef Address peer
     cdef char peer_text[46]
+    cdef ProxyHeader *told      # by the PROXY protocol; NULL: the socket's own ends
     cdef uint8_t peer_length
     cdef uint8_t state
     cdef uint8_t in_framing
@@ -57,10 +64,18 @@ cdef class ClientConnection(Connection):
     cdef bint interim           # a 1xx is on its way out, and nothing else
     cdef bint served            # has had an answer
     cdef bint counted           # stands in the acceptor's per_client
+    cdef bint plain_on_tls      # speaks plain HTTP where TLS is spoken: one answer says so
+    cdef bint shake_waits       # counted in Context.shakes_waiting
     cdef char *trailer
     cdef size_t trailer_size
 
+    cdef void _begin_tls(self) noexcept
+    cdef void _shake(self, bint waited) noexcept
+    cdef bint _identify(self) noexcept
+    cdef void _shaken(self, int outcome) noexcept
     cdef void _run(self) noexcept
+    cdef bint _introduced(self) noexcept
+    cdef void _name_peer(self) noexcept
     cdef bint _process(self) noexcept
     cdef bint _body(self) noexcept
     cdef bint _make_room(self) noexcept
@@ -71,6 +86,7 @@ cdef class ClientConnection(Connection):
     cdef int _queued(self) noexcept
     cdef void _stalled(self) noexcept
     cdef bint _send_unbuffered(self, const char *head, size_t head_size, const char *body, size_t size) noexcept
+    cdef bint _send_now(self, const char *head, size_t head_size, const char *body, size_t size) noexcept
     cdef void _reset(self) noexcept
     cdef void cut_off(self) noexcept
     cdef void _begin_body(self) noexcept

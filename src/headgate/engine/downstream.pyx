@@ -28,12 +28,15 @@ from headgate.engine.http1 cimport (
 )
 from headgate.engine.libc_net cimport (
     EAGAIN, ECONNABORTED, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, EPERM, EPOLLERR, EPOLLET, EPOLLEXCLUSIVE, EPOLLHUP, EPOLLIN, EPOLLOUT,
-    EPOLLRDHUP, EPROTO, MSG_MORE, MSG_NOSIGNAL, SHUT_WR, SIOCOUTQ, SOCK_CLOEXEC, SOCK_NONBLOCK, accept4, close, errno, ioctl, recv,
-    send, shutdown, sockaddr, sockaddr_storage, socklen_t,
+    EPOLLRDHUP, EPROTO, SIOCOUTQ, SOCK_CLOEXEC, SOCK_NONBLOCK, accept4, close, errno, ioctl, iovec, recv,
+    sockaddr, sockaddr_storage, socklen_t,
 )
 from headgate.engine.model cimport Listener
+from headgate.engine.proxied cimport proxy_take, report_refused, socket_ends
+from headgate.engine.proxy_protocol cimport PROXY_CUT, PROXY_TIMEOUT, PROXY_UNLISTED, ProxyHeader
 from headgate.engine.reactor cimport Handler
 from headgate.engine.stream cimport SEND_BROKEN, ExchangeBase
+from headgate.engine.tls cimport TLS_DONE, TLS_FAILED, TLS_PLAIN, TLS_WAIT, Tls
 
 cdef enum:
     TIMER_HEADER = 1
@@ -42,6 +45,7 @@ cdef enum:
     TIMER_LINGER
     TIMER_WRITE
     TIMER_ACCEPT
+    TIMER_HANDSHAKE
     # epoll wakes the worker that waited last first: taking few at a time leaves some for the others.
     ACCEPTS_PER_WAKE = 4
     TRAILER_CAPACITY = 8192
@@ -82,6 +86,7 @@ cdef class Acceptor(Handler):
         self.ctx.disarm(&self.timer)
         if self.listener is None or self.listener.fd < 0:
             return
+        self.listener.max_handshakes = 0
         # Who stands in the queue was told by the kernel that it is connected: closing now would reset it.
         while self._accept() == ACCEPTS_PER_WAKE:
             pass
@@ -116,9 +121,11 @@ cdef class Acceptor(Handler):
         cdef socklen_t size
         cdef ClientConnection connection
         cdef Listener listener = self.listener
-        cdef bytes key = None
-        cdef object count
         for i in range(ACCEPTS_PER_WAKE):
+            if listener.max_handshakes and self.handshakes >= listener.max_handshakes:
+                # The others wait in the kernel's queue, where they cost nothing, until one is over.
+                self._pause()
+                return i
             if self.ctx.short_of_descriptors():
                 # What is left is for connections to backends: clients that are in are to be served.
                 self._pause()
@@ -134,32 +141,34 @@ cdef class Acceptor(Handler):
                     continue
                 return i
             self.ctx.counters.accepted += 1
+            listener.counters.accepted += 1
             if listener.max_connections and self.open_connections >= listener.max_connections:
                 refused = 1
             connection = ClientConnection.__new__(ClientConnection, self.ctx, self)
             address_from_sockaddr(&connection.peer, &name, size)
-            if listener.max_connections_per_client and connection.peer.known and not refused:
-                key = (<char *>connection.peer.bytes)[:16]
-                count = self.per_client.get(key, 0)
-                if count >= listener.max_connections_per_client:
-                    refused = 1
-                else:
-                    self.per_client[key] = count + 1
-                    connection.counted = True
+            connection._name_peer()
+            if listener.proxies is not None:
+                # Whose connection it is will be told: until then nobody's is counted.
+                if not refused and not listener.proxies.contains(&connection.peer):
+                    report_refused(self.ctx, listener, connection.peer_text, connection.peer_length, PROXY_UNLISTED)
+                    close(fd)
+                    continue
+            elif not refused and not self._admit(connection):
+                refused = 1
             if refused:
                 refused = 0
                 self.ctx.counters.refused_connections += 1
+                listener.counters.refused += 1
                 close(fd)
                 continue
-            if connection.peer.known:
-                connection.peer_length = <uint8_t>address_format(&connection.peer, connection.peer_text)
-            else:
-                memcpy(connection.peer_text, b"unix", 4)
-                connection.peer_length = 4
             # Most clients send with the handshake's last packet: reading before the registration saves one round of epoll.
             connection.fd = fd
             connection.readable = True
-            got = connection.receive(SMALL_BUFFER)
+            # TLS reads by itself, and first of all; so does the header of the PROXY protocol, and before it.
+            if listener.proxies is not None:
+                got = 1
+            else:
+                got = connection.receive(SMALL_BUFFER) if listener.tls is None else -1
             if self.ctx.add(connection, fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET) < 0:
                 close(fd)
                 connection.fd = -1
@@ -170,7 +179,13 @@ cdef class Acceptor(Handler):
             self.ctx.counters.connections += 1
             self.ctx.connections += 1
             connection.writable = True
-            connection.state = DOWN_IDLE
+            if listener.proxies is not None:
+                connection.state = DOWN_PROXY
+            elif listener.tls is not None:
+                connection._begin_tls()
+                continue
+            else:
+                connection.state = DOWN_IDLE
             # A connection that says nothing at all is held to the same time as one that says too little.
             self.ctx.arm(&connection.timer, listener.client_header, TIMER_HEADER)
             if got > 0:
@@ -183,12 +198,32 @@ cdef class Acceptor(Handler):
                 connection._run()
         return ACCEPTS_PER_WAKE
 
+    cdef bint _admit(self, ClientConnection connection) noexcept:
+        """Count a connection for its client; False: that client has as many as it may."""
+        cdef uint32_t most = self.listener.max_connections_per_client
+        cdef bytes key
+        cdef object count
+        if not most or not connection.peer.known:
+            return True
+        key = (<char *>connection.peer.bytes)[:16]
+        count = self.per_client.get(key, 0)
+        if count >= most:
+            return False
+        self.per_client[key] = count + 1
+        connection.counted = True
+        return True
+
     cdef void closed(self, ClientConnection connection) noexcept:
         self.open_connections -= 1
         self.ctx.counters.connections -= 1
         self.ctx.connections -= 1
         self._uncount(connection)
         self.ctx.progress()
+
+    cdef void handshake_over(self) noexcept:
+        self.handshakes -= 1
+        if self.paused and self.handshakes + 1 == self.listener.max_handshakes and self.listener.fd >= 0:
+            self._resume()
 
     cdef void _uncount(self, ClientConnection connection) noexcept:
         cdef bytes key
@@ -217,11 +252,67 @@ cdef class ClientConnection(Connection):
         if self.ctx is not None:
             self.ctx.disarm(&self.timer)
             self.ctx.disarm(&self.write_timer)
+        free(self.told)
+
+    # -- who it is ----------------------------------------------------------------------------------------------
+
+    cdef void _name_peer(self) noexcept:
+        if self.peer.known:
+            self.peer_length = <uint8_t>address_format(&self.peer, self.peer_text)
+        else:
+            memcpy(self.peer_text, b"unix", 4)
+            self.peer_length = 4
+
+    cdef bint _introduced(self) noexcept:
+        """Read the PROXY protocol header. False: not yet, or the connection is closed."""
+        cdef ProxyHeader header
+        cdef Acceptor acceptor = self.acceptor
+        cdef int taken = proxy_take(self, &header)
+        if taken == 0:
+            return False
+        if taken < 0:
+            if taken != -PROXY_CUT or self.inbuf != NULL and self.in_end:
+                report_refused(self.ctx, acceptor.listener, self.peer_text, self.peer_length, -taken)
+            # else: it ended before it began, as the checks of many a balancer do.
+            self._close()
+            return False
+        if header.relayed:
+            self.told = <ProxyHeader *>malloc(sizeof(ProxyHeader))
+            if self.told == NULL:
+                self._close()
+                return False
+            self.told[0] = header
+            self.peer = header.source
+            self._name_peer()
+        if not acceptor._admit(self):
+            self.ctx.counters.refused_connections += 1
+            self._close()
+            return False
+        self.state = DOWN_IDLE
+        # What the client itself has to say has all of its time.
+        self.ctx.arm(&self.timer, acceptor.listener.client_header, TIMER_HEADER)
+        return True
+
+    cdef void ends(self, ProxyHeader *out) noexcept:
+        if self.told != NULL:
+            out[0] = self.told[0]
+        else:
+            socket_ends(self.fd, out)
 
     # -- events -------------------------------------------------------------------------------------------------
 
     cdef void on_events(self, uint32_t events) noexcept:
         cdef int sent
+        if self.tls is not None:
+            self.tls.drained = False
+            if events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR):
+                self.tls.ended = True
+                if events & (EPOLLHUP | EPOLLERR):
+                    self.tls.closed = True          # nobody is there to be told
+            if self.state == DOWN_TLS:
+                self.hung_up = self.tls.ended
+                self._shake(False)
+                return
         if events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR):
             self.hung_up = True
             if self.x is not None and self.x.active and not self.x.tunnel and self.state != DOWN_LINGER:
@@ -266,6 +357,8 @@ cdef class ClientConnection(Connection):
             self._reset()
         elif kind == TIMER_HEADER:
             if self.x is None:
+                if self.state == DOWN_PROXY:
+                    report_refused(self.ctx, self.acceptor.listener, self.peer_text, self.peer_length, PROXY_TIMEOUT)
                 self._close()           # not one byte of a request: nothing to answer
             else:
                 self._timed_out(b"the request's head did not arrive in time")
@@ -279,6 +372,12 @@ cdef class ClientConnection(Connection):
         self.x.reject(KIND_CLIENT_TIMEOUT, 408, reason)
 
     cdef void on_ready(self) noexcept:
+        if self.shake_waits:
+            self.shake_waits = False
+            self.ctx.shakes_waiting -= 1
+            if self.state == DOWN_TLS:
+                self._shake(True)
+                return
         if self.state != DOWN_CLOSED:
             self._run()
 
@@ -291,6 +390,80 @@ cdef class ClientConnection(Connection):
                 self._body()
             return
         self._run()
+
+    # -- TLS ----------------------------------------------------------------------------------------------------
+
+    cdef void _begin_tls(self) noexcept:
+        """The connection is accepted (and has said who is behind it, where that is asked for): now TLS."""
+        cdef Listener listener = self.acceptor.listener
+        self.state = DOWN_TLS
+        self.acceptor.handshakes += 1
+        self.ctx.arm(&self.timer, listener.handshake, TIMER_HANDSHAKE)
+        try:
+            self.tls = self.ctx.begin_tls(listener.tls, True, None, None)
+        except BaseException as exception:
+            self.ctx.error("the TLS context of a listener", exception)
+            self._close()
+            return
+        self._shake(False)
+
+    cdef void _shake(self, bint waited) noexcept:
+        """Go on with the handshake, now or when it is this connection's turn."""
+        cdef int outcome
+        if not self.ctx.may_shake(self, waited):
+            self.shake_waits = True
+            return
+        outcome = self.ctx.shake(self.tls, self.fd)
+        if outcome == TLS_WAIT:
+            if self.tls.unsent is not None and self.tls.push(self.fd) < 0:
+                self._close()
+            return
+        self.acceptor.handshake_over()
+        self._shaken(outcome)
+
+    cdef void _shaken(self, int outcome) noexcept:
+        """The handshake is over."""
+        cdef Tls tls = self.tls
+        self.state = DOWN_IDLE
+        if outcome == TLS_DONE:
+            if not self._identify():
+                self._close()
+                return
+            tls.session_object = None       # nobody asks any more, and ten thousand idle ones are many
+            self.writable = tls.unsent is None
+            self.readable = tls.more()
+        elif outcome == TLS_PLAIN:
+            # nginx has the status 497 for it: one answer tells what is wrong, in the language that is spoken.
+            self.inbuf = tls.raw
+            self.in_pos = 0
+            self.in_end = tls.raw_end
+            tls.raw = NULL
+            self.tls = None
+            self.plain_on_tls = True
+            self.readable = True
+        elif outcome == TLS_FAILED:
+            # The alert must not be overtaken by a reset.
+            self.state = DOWN_LINGER
+            self.lingered = 0
+            self._linger()
+            return
+        else:
+            self._close()
+            return
+        self.ctx.arm(&self.timer, self.acceptor.listener.client_header, TIMER_HEADER)
+        self._run()
+
+    cdef bint _identify(self) noexcept:
+        """Who is it? False: there is no telling, so it is not served."""
+        cdef object identify = self.acceptor.listener.identify
+        if identify is None:
+            return True
+        try:
+            self.tls.identity, self.tls.identity_lines = identify(self.tls.session_object)
+            return True
+        except BaseException as exception:
+            self.ctx.error("identify", exception)
+            return False
 
     # -- reading ------------------------------------------------------------------------------------------------
 
@@ -348,7 +521,8 @@ cdef class ClientConnection(Connection):
             self.ctx.counters.requests += 1
             self.ctx.counters.kind[<int>KIND_OVERLOADED] += 1
             self.ctx.counters.status[5] += 1
-            send(self.fd, answer, strlen(answer), MSG_NOSIGNAL)
+            self.acceptor.listener.counters.status[5] += 1
+            self._send_now(answer, strlen(answer), NULL, 0)
             self.state = DOWN_LINGER
             self.lingered = 0
             self._linger()
@@ -424,6 +598,7 @@ cdef class ClientConnection(Connection):
                 x.peer = self.peer
                 x.peer_text = self.peer_text
                 x.peer_length = self.peer_length
+                x.tls = self.tls
                 x.begin(self, self.acceptor.listener)
                 self.x = x
                 self.exchange = x
@@ -451,11 +626,18 @@ cdef class ClientConnection(Connection):
                     x.client_gone(KIND_CLIENT_GONE)
                     self._close()
                     return False
+                if self.plain_on_tls:
+                    x.reject(KIND_BAD_REQUEST, 400, b"plain HTTP on a port for HTTPS: use https://")
+                    continue
                 x.request_head()
                 # The exchange may be over by now: answered by ourselves, or refused.
                 continue
             if self.state == DOWN_BODY:
                 return self._body()
+            if self.state == DOWN_PROXY and self._introduced():
+                if self.acceptor.listener.tls is None:
+                    continue
+                self._begin_tls()
             return False
 
     cdef void _begin_body(self) noexcept:
@@ -691,9 +873,15 @@ cdef class ClientConnection(Connection):
         """A short answer without a buffer: the socket takes all of it at once, or the client gets none."""
         if self.fd < 0 or self.outbuf != NULL or not self.writable:
             return False
-        if send(self.fd, head, head_size, MSG_NOSIGNAL | (MSG_MORE if size else 0)) != <ssize_t>head_size:
-            return False
-        return size == 0 or send(self.fd, body, size, MSG_NOSIGNAL) == <ssize_t>size
+        return self._send_now(head, head_size, body, size)
+
+    cdef bint _send_now(self, const char *head, size_t head_size, const char *body, size_t size) noexcept:
+        cdef iovec parts[2]
+        parts[0].iov_base = <void *>head
+        parts[0].iov_len = head_size
+        parts[1].iov_base = <void *>body
+        parts[1].iov_len = size
+        return self._write(parts, 2 if size else 1) == <int64_t>(head_size + size)
 
     cdef void begin_tunnel(self) noexcept:
         self.in_framing = FRAMING_TUNNEL
@@ -733,7 +921,7 @@ cdef class ClientConnection(Connection):
         self.ctx.suspend(&self.timer)
         self.state = DOWN_LINGER
         self.lingered = 0
-        if self.out_end == self.out_pos:
+        if self.all_sent():
             self._linger()
         # else: what is left of the answer goes out first (write_timer runs).
 
@@ -759,8 +947,7 @@ cdef class ClientConnection(Connection):
             self._close()
             return
         if not self.half_closed:
-            self.half_closed = True
-            if shutdown(self.fd, SHUT_WR) < 0:
+            if self.end_writing() < 0:
                 self._close()
                 return
         self.release_in()
@@ -818,6 +1005,8 @@ cdef class ClientConnection(Connection):
         cdef Buffer *head = NULL
         if self.state == DOWN_CLOSED:
             return
+        if self.state == DOWN_TLS:
+            self.acceptor.handshake_over()
         self.state = DOWN_CLOSED
         self.ctx.disarm(&self.timer)
         self.ctx.disarm(&self.write_timer)

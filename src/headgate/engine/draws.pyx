@@ -31,8 +31,10 @@ cdef class Draws:
     cdef uint8_t[STRATA] strata
     cdef int left                   # strata of this block that have not been drawn from: strata[:left]
 
-    def __cinit__(self, random):
+    def __cinit__(self, random=None):
         cdef int i
+        if random is None:
+            return      # a copy, filled by its maker
         self.state[0] = random.getrandbits(64)
         self.state[1] = random.getrandbits(64) | 1      # never all zero
         for i in range(STRATA):
@@ -56,3 +58,11 @@ cdef class Draws:
         self.strata[chosen] = self.strata[self.left]
         self.strata[self.left] = stratum
         return headgate_scaled(<uint64_t>stratum << (64 - STRATUM_BITS) | random_next(self.state) >> STRATUM_BITS, below)
+
+    def __deepcopy__(self, memo):
+        """One that will draw the same, for who wants to know what comes without its having come."""
+        cdef Draws other = Draws.__new__(Draws)
+        other.state = self.state
+        other.strata = self.strata
+        other.left = self.left
+        return other

@@ -3,11 +3,16 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from headgate.engine.address cimport Address
 from headgate.engine.context cimport Context
+from headgate.engine.decisions cimport AttemptNote
 from headgate.engine.head cimport Field, Head
 from headgate.engine.http1 cimport Answer
+from headgate.engine.logline cimport LogEntry
 from headgate.engine.model cimport Backend, Listener, Pool, Route
 from headgate.engine.reactor cimport Timer
 from headgate.engine.stream cimport ExchangeBase, Stream
+from headgate.engine.tls cimport Tls
+from headgate.engine.trace cimport Trace
+from headgate.engine.upstream cimport BackendConnection
 from headgate.engine.waiting cimport WaitingRoom, WaitNode
 
 cdef class Exchange(ExchangeBase):
@@ -44,7 +49,8 @@ cdef class Exchange(ExchangeBase):
     cdef const char *id_text
     cdef uint16_t id_length
     cdef bint trusted
-    cdef bint tls
+    cdef bint contradicted          # the trusted peer's Forwarded names another client than its X-Forwarded-For
+    cdef Tls tls                    # the client's; None = plain
     # progress
     cdef int64_t started            # monotonic ns: the request's head was complete
     cdef uint64_t started_wall
@@ -61,6 +67,9 @@ cdef class Exchange(ExchangeBase):
     cdef uint16_t counted           # those that count against `retries`
     cdef uint16_t status            # answered, or to be answered
     cdef uint8_t last_kind
+    cdef uint8_t failed_count       # attempts that failed, the first six of them
+    cdef uint8_t failed_kind[6]
+    cdef int failed_slot[6]
     cdef uint8_t notes              # retry.Note: what the log says besides
     cdef uint8_t to_framing         # of the response to the client
     cdef uint8_t request_framing    # to the backend
@@ -79,6 +88,13 @@ cdef class Exchange(ExchangeBase):
     cdef bint paid                  # a token was taken for a retry that has not begun
     cdef bint hedged                # a second attempt was sent beside one
     cdef bint excused               # this failure does not count against the backend
+    cdef bint recorded              # to be kept among the decisions, whatever becomes of it
+    cdef bint broken                # an attempt failed, by no fault of the client
+    cdef bint traced                # `trace` is one
+    cdef uint8_t failed_kept        # of failed_notes
+    cdef uint16_t failed_all        # attempts that did not go well
+    cdef AttemptNote *failed_notes  # NULL until the first one (record.pyx)
+    cdef Trace trace                # tracing.pyx
     cdef bint connected
     cdef bint upgrade_offered
 
@@ -87,11 +103,13 @@ cdef class Exchange(ExchangeBase):
     cdef void release(self) noexcept
     cdef bint _local_endpoint(self) noexcept
     cdef void _identify(self) noexcept
+    cdef void _resolve(self) noexcept
     cdef void _route(self) noexcept
     cdef Backend _pick(self)
     cdef Backend _checked(self, object picked, object tried)
     cdef Backend _fall_back(self, object tried)
     cdef void _attempt(self) noexcept
+    cdef bint _introduce(self, BackendConnection up) noexcept
     cdef int _begin_attempt(self, Backend backend, bint fresh) noexcept
     cdef void _attempt_over(self, int kind) noexcept
     cdef double asks_for_pause(self, Head *head) noexcept
@@ -110,6 +128,7 @@ cdef class Exchange(ExchangeBase):
     cdef bint _only_read(self) noexcept
     cdef void _report(self, object what) noexcept
     cdef void _too_large(self) noexcept
+    cdef void _redirect(self) noexcept
     cdef void _uncork(self) noexcept
     cdef int64_t _relayed(self, int64_t taken, size_t size, bint last) noexcept
     cdef void _retry_later(self) noexcept
@@ -120,6 +139,8 @@ cdef class Exchange(ExchangeBase):
     cdef void tried_add(self, Backend backend) noexcept
     cdef void _finish(self, int kind) noexcept
     cdef void _log(self, int kind) noexcept
+    cdef void _log_more(self, LogEntry *entry) noexcept
+    cdef bytes _url_of(self, int slot)
     cdef bint _idempotent(self) noexcept
     cdef bint _waits_first(self, WaitingRoom room) noexcept
     cdef bint _waits(self, WaitingRoom room, Backend bound) noexcept

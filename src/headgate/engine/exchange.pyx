@@ -13,12 +13,14 @@ from libc.stdio cimport snprintf
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcmp, memset, strlen
 
-from headgate.engine.accesslog cimport LogEntry
+from headgate.engine.accesslog cimport AccessLog
+from headgate.engine.logline cimport ENTRY_FAILED, LogEntry
 from headgate.engine.address cimport Address, address_format, resolve_client
 from headgate.engine.context cimport (
     KIND_BAD_HEAD, KIND_BAD_STATUS, KIND_BODY_TIMEOUT, KIND_BODY_TOO_LARGE, KIND_CLIENT_GONE, KIND_CONNECT_FAILED, KIND_FIRST_BYTE_TIMEOUT, KIND_HEDGE_LOST,
     KIND_INTERNAL, KIND_LOCAL_RESOURCE, KIND_METHOD_NOT_ALLOWED, KIND_NO_BACKEND, KIND_NO_ROUTE, KIND_OK, KIND_OVERLOADED, KIND_QUEUE_TIMEOUT,
     KIND_REQUEST_TIMEOUT,
+    KIND_BAD_REQUEST, KIND_TLS_HANDSHAKE, KIND_TLS_VERIFY,
     KIND_RESET, KIND_RETRY, KIND_SERVER_ERROR, KIND_STALE, KIND_STATUS, KIND_TRUNCATED, KIND_VERDICT, KIND_WORD, RETRY_ALWAYS, RETRY_IDEMPOTENT,
     VERDICT_NONE, VERDICT_SUCCESS, Context, status_text,
 )
@@ -26,18 +28,24 @@ from headgate.engine.budget cimport budget_deposit, budget_refund
 from headgate.engine.fallback cimport degrade
 from headgate.engine.hashing cimport hex_id
 from headgate.engine.head cimport (
-    FIELD_MAX_FORWARDS, FIELD_RETRY_AFTER, FIELD_UPGRADE, FIELD_X_REQUEST_ID, FRAMING_CHUNKED, FRAMING_CLOSE,
+    FIELD_FORWARDED, FIELD_MAX_FORWARDS, FIELD_RETRY_AFTER, FIELD_UPGRADE, FIELD_X_REQUEST_ID, FRAMING_CHUNKED, FRAMING_CLOSE,
     FRAMING_LENGTH, FRAMING_NONE, FRAMING_TUNNEL, HEAD_EXPECT_CONTINUE, HEAD_H2C, HEAD_IDEMPOTENT, HEAD_KEEP_ALIVE, HEAD_UPGRADE,
     HEAD_WEBSOCKET, METHOD_GET, METHOD_HEAD, METHOD_OPTIONS, METHOD_TRACE, Field, Head, Span,
 )
 from headgate.engine.hedge cimport hedge_arm, hedge_back, hedge_cancel, hedge_due
-from headgate.engine.http1 cimport Answer, Forward, find_field, head_init, head_reset
+from headgate.engine.forwarded cimport resolve_forwarded
+from headgate.engine.http1 cimport FORM_BOTH, FORM_RFC7239, Answer, Forward, find_field, head_init, head_reset
 from headgate.engine.model cimport Backend, Listener, Outcome, Pool, Route
+from headgate.engine.proxied cimport prelude_for
+from headgate.engine.record cimport note_attempt, record_decision
 from headgate.engine.request cimport Request, cookie_value, lend, take_back
 from headgate.engine.retry cimport NOTE_REPLAY_CAP, retry_allowed, write_notes
 from headgate.engine.retry_after cimport retry_after_s
-from headgate.engine.stats cimport histogram_add
+from headgate.engine.histogram cimport coarse_add, coarse_add_at, histogram_add, histogram_add_at, histogram_index
+from headgate.engine.stats cimport NOT_RETRIED_DEADLINE, NOT_RETRIED_METHOD, NOT_RETRIED_NOBODY, NOT_RETRIED_REPLAY_CAP, NOT_RETRIED_RETRIES
 from headgate.engine.stream cimport SEND_BROKEN, ExchangeBase, Stream
+from headgate.engine.trace cimport TRACE_LINE, trace_line
+from headgate.engine.tracing cimport trace_begin
 from headgate.engine.upstream cimport BackendConnection, take_idle
 from headgate.engine.waiting cimport NO_PLACE, POOL_FULL, WaitingRoom, open_room
 
@@ -133,6 +141,7 @@ cdef class Exchange(ExchangeBase):
             self.ctx.disarm(&self.pause_timer)
         free(self.response.fields)
         free(self.request.fields)
+        free(self.failed_notes)
 
     cdef void begin(self, Stream down, Listener listener) noexcept:
         """Serve a request that starts to arrive on `down`. The head is parsed into self.request by its codec."""
@@ -149,7 +158,7 @@ cdef class Exchange(ExchangeBase):
         head_reset(&self.request)
         self.tried = None
         self.bytes_received = self.bytes_sent = 0
-        self.attempts = self.counted = 0
+        self.attempts = self.counted = self.failed_count = 0
         self.status = 0
         self.last_kind = KIND_OK
         self.notes = 0
@@ -161,7 +170,9 @@ cdef class Exchange(ExchangeBase):
         self.active = self.request_done = self.response_begun = self.interim_sent = self.response_sent = self.response_done = False
         self.ended = self.keep = self.tunnel = self.tunnel_up_ended = self.tunnel_down_ended = False
         self.stale_replayed = self.paid = self.hedged = self.excused = self.connected = self.upgrade_offered = False
-        self.trusted = False
+        self.trusted = self.contradicted = self.recorded = self.broken = self.traced = False
+        self.failed_kept = 0
+        self.failed_all = 0
 
     cdef void release(self) noexcept:
         """Back to the spare ones; nothing refers to this exchange any more."""
@@ -170,6 +181,7 @@ cdef class Exchange(ExchangeBase):
         self.ctx.suspend(&self.pause_timer)
         self.down = None
         self.up = None
+        self.tls = None
         self.listener = None
         self.route = None
         self.pool = None
@@ -197,10 +209,12 @@ cdef class Exchange(ExchangeBase):
         ctx.counters.requests += 1
         ctx.counters.in_flight += 1
         ctx.in_flight += 1
+        if ctx.tracing:
+            trace_begin(self)
         self.client = self.peer
         if self.listener.has_trusted and self.listener.trusted.contains(&self.peer):
             self.trusted = True
-            resolve_client(&self.client, &self.request, &self.peer, self.listener.trusted)
+            self._resolve()
             if self.client.known:
                 self.client_length = <uint16_t>address_format(&self.client, self.client_buffer)
                 self.client_text = self.client_buffer
@@ -213,6 +227,18 @@ cdef class Exchange(ExchangeBase):
         self.id_text = self.id_buffer
         self.id_length = 32
 
+    cdef void _resolve(self) noexcept:
+        """Who the client is, by the one field that the listener believes of a trusted peer."""
+        cdef Listener listener = self.listener
+        cdef Address other
+        if listener.forwarded == FORM_RFC7239:
+            resolve_forwarded(&self.client, &self.request, &self.peer, listener.trusted)
+            return
+        resolve_client(&self.client, &self.request, &self.peer, listener.trusted)
+        if listener.forwarded == FORM_BOTH and find_field(&self.request, FIELD_FORWARDED) != NULL:
+            resolve_forwarded(&other, &self.request, &self.peer, listener.trusted)
+            self.contradicted = other.known != self.client.known or (other.known and memcmp(other.bytes, self.client.bytes, 16) != 0)
+
     cdef void request_head(self) noexcept:
         """The request's head is complete (its body may still be to come)."""
         cdef Listener listener = self.listener
@@ -222,6 +248,9 @@ cdef class Exchange(ExchangeBase):
         self.request_done = self.request.framing == FRAMING_NONE
         self.keep = (self.request.flags & HEAD_KEEP_ALIVE) != 0
         if self._local_endpoint():
+            return
+        if listener.redirect_https and self.tls is None:
+            self._redirect()
             return
         self._route()
         if self.route is None:
@@ -257,7 +286,7 @@ cdef class Exchange(ExchangeBase):
         if route.version != pool.version:
             if not pool.bound:
                 pool.bind_engine(self.ctx, self.ctx.segment, self.ctx.worker)
-            route.bind_engine(self.ctx)
+            route.bind_engine(self.ctx, self.ctx.segment, self.ctx.worker)
             open_room(pool, self.ctx)
         budget_deposit(&pool.budget, self.ctx.now)
         if pool.sticky is not None and cookie_value(&self.request, pool.sticky_name, len(pool.sticky_name), &value, &value_size):
@@ -325,6 +354,18 @@ cdef class Exchange(ExchangeBase):
         self._answer(KIND_METHOD_NOT_ALLOWED, 405, "this page can only be read")
         return False
 
+    cdef void _redirect(self) noexcept:
+        """To the same place by https. 301 for what browsers navigate by, 308 for the rest: it forbids turning a POST into a GET."""
+        cdef bytes port = b"" if self.listener.redirect_https == 443 else b":%d" % self.listener.redirect_https
+        cdef bytes fields
+        cdef bint reading = self.request.method == METHOD_GET or self.request.method == METHOD_HEAD
+        if self.request.host.len == 0:
+            self._answer(KIND_BAD_REQUEST, 400, "no host: where to go by https cannot be told")
+            return
+        fields = (b"Location: https://" + <bytes>self.request.base[self.request.host.off:self.request.host.off + self.request.host.len] + port
+                  + <bytes>self.request.base[self.request.path.off:self.request.path.off + self.request.path.len] + b"\r\n")
+        self.say(KIND_OK, 301 if reading else 308, fields, "text/plain", "", 0)
+
     cdef void _local(self, int status, bytes body) noexcept:
         self.status = <uint16_t>status
         self.response_begun = self.response_sent = True
@@ -342,8 +383,12 @@ cdef class Exchange(ExchangeBase):
         if listener.match is None:
             return
         try:
-            found = listener.match((<bytes>self.request.base[self.request.host.off:self.request.host.off + self.request.host.len]).lower(),
-                                   <bytes>self.request.base[self.request.path.off:self.request.path.off + self.request.path.len])
+            host = (<bytes>self.request.base[self.request.host.off:self.request.host.off + self.request.host.len]).lower()
+            path = <bytes>self.request.base[self.request.path.off:self.request.path.off + self.request.path.len]
+            if listener.match_identity:
+                found = listener.match(host, path, None if self.tls is None else self.tls.identity)
+            else:
+                found = listener.match(host, path)
             self.route = <Route?>found if found is not None else None
         except BaseException as exception:
             self.ctx.error("the router", exception)
@@ -439,6 +484,8 @@ cdef class Exchange(ExchangeBase):
                 if self.paid:
                     self.paid = False
                     budget_refund(&self.pool.budget)
+                if self.tried is not None:
+                    self.pool.counters.not_retried[<int>NOT_RETRIED_NOBODY] += 1
                 self._fail(self.last_kind if self.last_kind != KIND_OK else KIND_NO_BACKEND)
                 return
             kind = self._begin_attempt(backend, False)
@@ -473,7 +520,7 @@ cdef class Exchange(ExchangeBase):
         if up is None:
             up = BackendConnection.__new__(BackendConnection, ctx)
             up.connect_until = self.connect_since + CONNECT_RETRY_NS
-            kind = up.start(backend)
+            kind = up.start(backend) if not self.pool.proxy_version or self._introduce(up) else KIND_LOCAL_RESOURCE
             if kind == NO_PLACE:
                 room.return_untouched(backend)
                 return NO_PLACE
@@ -491,6 +538,7 @@ cdef class Exchange(ExchangeBase):
         if self.tried is not None and self.hedge is None:
             backend.counters.retried += 1
             ctx.counters.retries += 1
+            self.pool.counters.retried[self.last_kind] += 1
         if kind == KIND_LOCAL_RESOURCE:
             # No port or descriptor for a new connection: a kept one, of any age, is better than none.
             up = take_idle(backend, ctx, repeatable, True)
@@ -507,6 +555,11 @@ cdef class Exchange(ExchangeBase):
             backend.counters.reused += 1
             self.upstream_connected()
         return KIND_OK
+
+    cdef bint _introduce(self, BackendConnection up) noexcept:
+        """Say by the PROXY protocol for whom this connection is. False: no memory."""
+        up.prelude = prelude_for(self.down, &self.client, self.client_text != self.peer_text, self.pool.proxy_version)
+        return up.prelude != NULL
 
     cdef void upstream_connected(self) noexcept:
         """Send the request head, and what of the body is there."""
@@ -544,6 +597,7 @@ cdef class Exchange(ExchangeBase):
         cdef Listener listener = self.listener
         cdef Pool pool = self.pool
         cdef bytes host
+        cdef char traceparent[TRACE_LINE]
         memset(&forward, 0, sizeof(forward))
         forward.client = self.client_text
         forward.client_length = self.client_length
@@ -552,13 +606,23 @@ cdef class Exchange(ExchangeBase):
         forward.request_id = self.id_text
         forward.request_id_length = self.id_length
         forward.trusted = self.trusted
-        forward.tls = self.tls
+        forward.form = listener.forwarded
+        forward.contradicted = self.contradicted
+        if self.tls is not None:
+            forward.tls = True
+            if self.tls.identity_lines is not None:
+                forward.extra = self.tls.identity_lines
+                forward.extra_length = <uint32_t>len(self.tls.identity_lines)
         forward.framing = self.request_framing
         forward.keep_upgrade = self.upgrade_offered
         forward.keep_expect = (self.request.flags & HEAD_EXPECT_CONTINUE) != 0
         if listener.via:
             forward.via = listener.via
             forward.via_length = <uint16_t>len(listener.via)
+        if self.traced:
+            trace_line(traceparent, &self.trace, self.trace.span + self.attempts)
+            forward.trace = traceparent
+            forward.trace_length = TRACE_LINE
         host = backend.host if pool.host_of_backend else pool.host
         if host is not None:
             forward.host = host
@@ -679,10 +743,13 @@ cdef class Exchange(ExchangeBase):
                 return False
             hedge_cancel(self, KIND_HEDGE_LOST)
             ctx.counters.hedges_won += 1
+            self.pool.counters.hedges_won += 1
         if status >= 400 and self.pool.retry_status[status - 400] and not self.response_sent and self._may_retry(KIND_BAD_STATUS, False):
             self.tried_add(self.backend)
             other = self._pick()
-            if other is not None and retry_allowed(self, self.counted + 1) and self._replayable():
+            if other is None:
+                self.pool.counters.not_retried[<int>NOT_RETRIED_NOBODY] += 1
+            elif retry_allowed(self, self.counted + 1) and self._replayable():
                 self._dismiss(status)
                 self.chosen = other
                 self._retry_later()
@@ -699,6 +766,9 @@ cdef class Exchange(ExchangeBase):
         self.response_begun = True
         self.backend.counters.status[status // 100] += 1
         answer.date = ctx.date()
+        if self.tls is not None and self.listener.hsts is not None:
+            answer.hsts = self.listener.hsts
+            answer.hsts_length = <uint32_t>len(self.listener.hsts)
         if self.pool.sticky is not None and self.backend is not self.bound:
             cookie = self.backend.set_cookie
             if cookie is not None and len(cookie):
@@ -751,6 +821,7 @@ cdef class Exchange(ExchangeBase):
             self.paid = False
             budget_refund(&self.pool.budget)
         self.notes |= NOTE_REPLAY_CAP
+        self.pool.counters.not_retried[<int>NOT_RETRIED_REPLAY_CAP] += 1
         return False
 
     cdef double asks_for_pause(self, Head *head) noexcept:
@@ -939,10 +1010,18 @@ cdef class Exchange(ExchangeBase):
         self.backend = None
         self.up = None
         self.last_kind = <uint8_t>kind
+        if kind != KIND_OK and self.failed_count < ENTRY_FAILED:
+            self.failed_kind[self.failed_count] = <uint8_t>kind
+            self.failed_slot[self.failed_count] = backend.slot
+            self.failed_count += 1
         if self.excused:
             self.excused = False
             verdict = VERDICT_NONE
+        if kind != KIND_OK:
+            note_attempt(self, backend, kind)
         backend.counters.active -= 1
+        if self.attempt_first_byte >= 0:
+            coarse_add(backend.first_byte_latency, <uint64_t>self.attempt_first_byte)
         if pool.room is not None:
             (<WaitingRoom>pool.room).give(backend, self.attempt_first_byte if verdict == VERDICT_SUCCESS
                                           else self.ctx.now - self.attempt_started if kind == KIND_FIRST_BYTE_TIMEOUT else -1)
@@ -981,16 +1060,24 @@ cdef class Exchange(ExchangeBase):
             return False
         if KIND_RETRY[kind] == RETRY_ALWAYS:
             # Nothing was sent, so any method and size; not counted against `retries`, but bounded in time.
-            return self.ctx.now - self.connect_since < CONNECT_RETRY_NS
+            if self.ctx.now - self.connect_since < CONNECT_RETRY_NS:
+                return True
+            self.pool.counters.not_retried[<int>NOT_RETRIED_DEADLINE] += 1
+            return False
         if KIND_RETRY[kind] != RETRY_IDEMPOTENT:
             return False
         if kind != KIND_BAD_STATUS and not self.pool.retry_kinds >> kind & 1:
             return False
         if not self._idempotent() and not never_sent:
+            self.pool.counters.not_retried[<int>NOT_RETRIED_METHOD] += 1
             return False
         # counted: failed attempts so far that count; the one that is over now is among them except for BAD_STATUS,
         # which asks before it is over.
-        return self.counted + (1 if kind == KIND_BAD_STATUS else 0) <= self.pool.retries
+        if self.counted + (1 if kind == KIND_BAD_STATUS else 0) <= self.pool.retries:
+            return True
+        if self.pool.retries:
+            self.pool.counters.not_retried[<int>NOT_RETRIED_RETRIES] += 1
+        return False
 
     cdef void _retry_later(self) noexcept:
         """The first retry goes at once, further ones after a random pause."""
@@ -1030,6 +1117,7 @@ cdef class Exchange(ExchangeBase):
             # The race of RFC 9112 section 9.3.1: once more on a fresh connection, to the same backend, uncounted.
             self._attempt_over(KIND_STALE)
             self.stale_replayed = True
+            self.pool.counters.replayed += 1
             kind = self._begin_attempt(backend, True)
             if kind == KIND_OK:
                 return
@@ -1124,8 +1212,12 @@ cdef class Exchange(ExchangeBase):
     cdef void _fail(self, int kind) noexcept:
         """No answer from a backend: one of our own."""
         cdef const char *reason = KIND_WORD[kind]
+        cdef char text[256]
         if (self.pool.fallback_answer is not None or self.route.fallback is not None) and degrade(self, kind):
             return
+        if (kind == KIND_TLS_VERIFY or kind == KIND_TLS_HANDSHAKE) and self.shown is not None and self.shown.tls_error is not None:
+            snprintf(text, sizeof(text), "%s: %s", KIND_WORD[kind], <const char *>self.shown.tls_error)
+            reason = text
         self._answer(kind, KIND_STATUS[kind], reason)
 
     cdef void reject(self, int kind, int status, const char *reason) noexcept:
@@ -1176,6 +1268,8 @@ cdef class Exchange(ExchangeBase):
         cdef int64_t total
         cdef Pool pool = self.pool
         cdef bint keep = self.keep
+        cdef unsigned status_class = self.status // 100
+        cdef int at
         if not self.active:
             return
         self.active = False
@@ -1188,17 +1282,27 @@ cdef class Exchange(ExchangeBase):
         ctx.counters.kind[kind] += 1
         if self.tunnel:
             ctx.counters.tunnels -= 1
-        if 100 <= self.status < 600:
-            ctx.counters.status[self.status // 100] += 1
+        if status_class > 5:
+            status_class = 0
+        ctx.counters.status[status_class] += 1
+        self.listener.counters.status[status_class] += 1
         ctx.counters.bytes_received += self.bytes_received
         ctx.counters.bytes_sent += self.bytes_sent
         if kind == KIND_OK:
             ctx.counters.answered += 1
         total = ctx.now - self.started
-        if pool is not None and not self.tunnel:
-            histogram_add(pool.latency, <uint64_t>total)
-            if self.first_byte >= 0:
-                histogram_add(pool.first_byte_latency, <uint64_t>self.first_byte)
+        if pool is not None:
+            pool.counters.status[status_class] += 1
+            self.route.counters.status[status_class] += 1
+            if not self.tunnel:
+                at = histogram_index(<uint64_t>total)
+                histogram_add_at(pool.latency, at, <uint64_t>total)
+                coarse_add_at(&self.route.counters.latency, at, <uint64_t>total)
+                if self.first_byte >= 0:
+                    histogram_add(pool.first_byte_latency, <uint64_t>self.first_byte)
+        ctx.sample_left -= 1
+        if self.recorded or kind != KIND_OK or ctx.sample_left < 0:
+            record_decision(self, kind)
         if ctx.access_log is not None:
             self._log(kind)
         down.complete(keep)
@@ -1209,6 +1313,10 @@ cdef class Exchange(ExchangeBase):
         cdef char word[128]
         cdef Head *head = &self.request
         cdef bytes url
+        cdef AccessLog log = self.ctx.access_log
+        if (log.samples and kind == KIND_OK and self.status < 500 and not self.notes and not self.failed_count
+                and not log.chosen(self.id_text, self.id_length)):
+            return
         entry.time_ns = self.started_wall
         entry.client = self.client_text
         entry.client_length = self.client_length
@@ -1249,4 +1357,42 @@ cdef class Exchange(ExchangeBase):
         entry.first_byte_ns = self.first_byte
         entry.queued_ns = self.queued_ns
         entry.total_ns = self.ctx.now - self.started
-        self.ctx.access_log.write(&entry)
+        if log.plan is not None:
+            self._log_more(&entry)
+        log.write(&entry)
+
+    cdef void _log_more(self, LogEntry *entry) noexcept:
+        """What only a log with chosen fields may have."""
+        cdef int index
+        cdef bytes url
+        cdef const char *word
+        entry.listener = self.listener.bind_bytes
+        entry.listener_length = <uint32_t>len(self.listener.bind_bytes)
+        entry.route = NULL
+        entry.route_length = 0
+        if self.route is not None:
+            entry.route = self.route.name_bytes
+            entry.route_length = <uint32_t>len(self.route.name_bytes)
+        entry.tls = self.tls is not None
+        entry.failed_count = self.failed_count
+        for index in range(self.failed_count):
+            # The backends live: they stand in `tried`, or are the last one.
+            url = self._url_of(self.failed_slot[index])
+            entry.failed[index].data = <const char *>url if url is not None else NULL
+            entry.failed[index].length = <uint32_t>len(url) if url is not None else 0
+            word = KIND_WORD[self.failed_kind[index]]
+            entry.failed_word[index].data = word
+            entry.failed_word[index].length = <uint32_t>strlen(word)
+        self.ctx.access_log.plan.look_up(&self.request, entry)
+
+    cdef bytes _url_of(self, int slot):
+        """Of a backend that this exchange has tried; None where it is not known any more (another pool took over)."""
+        cdef Backend backend
+        if self.shown is not None and self.shown.slot == slot:
+            return self.shown.url_bytes
+        if self.tried is not None:
+            for other in self.tried:
+                backend = <Backend>other
+                if backend.slot == slot:
+                    return backend.url_bytes
+        return None

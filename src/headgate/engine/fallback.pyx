@@ -27,6 +27,7 @@ cdef void _note(Exchange x) noexcept:
     if not x.notes & NOTE_FALLBACK:
         x.notes |= NOTE_FALLBACK
         x.ctx.counters.fallbacks += 1
+        x.pool.counters.fallbacks += 1
 
 
 cdef bint degrade(Exchange x, int kind) noexcept:

@@ -53,6 +53,7 @@ cdef enum FieldId:
     FIELD_PROXY_AUTHORIZATION
     FIELD_RETRY_AFTER
     FIELD_SEC_WEBSOCKET_KEY
+    FIELD_X_CLIENT_CERT         # X-Client-Cert-*: who a client showed itself to be, said by us alone
     FIELD_X_FORWARDED_OTHER     # any other X-Forwarded-*: -Server, -Prefix, -Ssl ...
 
 cdef enum Method:

@@ -31,6 +31,7 @@ from headgate.engine.http1 cimport head_init
 from headgate.engine.model cimport Backend
 from headgate.engine.reactor cimport TimerQueue
 from headgate.engine.retry cimport NOTE_HEDGED
+from headgate.engine.stats cimport PoolCounters
 from headgate.engine.stream cimport SEND_BROKEN, ExchangeBase, Stream
 from headgate.engine.upstream cimport BackendConnection
 from headgate.engine.waiting cimport NO_PLACE
@@ -67,6 +68,8 @@ cdef void hedge_due(Exchange x) noexcept:
     cdef Hedge parked
     cdef Backend other
     cdef int kind
+    cdef Context ctx = x.ctx
+    cdef PoolCounters *counters
     if not x.active or x.up is None or x.hedged or x.response_begun or x.interim_sent:
         return
     if not x.request_done:
@@ -84,22 +87,25 @@ cdef void hedge_due(Exchange x) noexcept:
         return
     if not budget_withdraw(&x.pool.budget, x.ctx.now):
         x.ctx.counters.retries_refused += 1
+        x.pool.counters.hedges_refused += 1
         return
     parked.bytes_received = x.bytes_received
     if not x.down.rewind():
         budget_refund(&x.pool.budget)
         return
     x.hedged = True
+    counters = x.pool.counters
     x.tried_add(x.backend)
     _park(x, parked)
-    x.ctx.counters.hedges += 1
     x.notes |= NOTE_HEDGED
     kind = x._begin_attempt(other, False)
+    if kind < NO_PLACE:
+        ctx.counters.hedges += 1
+        counters.hedges += 1
     if kind == KIND_OK:
         return
     if kind >= NO_PLACE:
-        x.ctx.counters.hedges -= 1          # a hedge does not wait for a place
-        x.notes &= ~NOTE_HEDGED
+        x.notes &= ~NOTE_HEDGED             # a hedge does not wait for a place
     else:
         x._attempt_over(kind)
         x.tried_add(other)

@@ -66,6 +66,11 @@ cdef int64_t chunk_decode(ChunkDecoder *decoder, char *data, size_t size, size_t
 # "1a2b\r\n" into out (needs 18 bytes); returns its length.
 cdef int chunk_head(char *out, uint64_t size) noexcept nogil
 
+cdef enum ForwardedForm:        # how backends are told about the client, and what of it is believed
+    FORM_X = 0                  # X-Forwarded-*; a trusted peer's Forwarded is continued
+    FORM_RFC7239                # Forwarded, and no X-Forwarded-*
+    FORM_BOTH
+
 cdef struct Forward:            # what the balancer adds to, or changes in, a request
     const char *client          # resolved client address as text (the rightmost untrusted one)
     const char *peer            # address of whoever is connected to us
@@ -73,13 +78,17 @@ cdef struct Forward:            # what the balancer adds to, or changes in, a re
     const char *host            # replaces Host when not NULL
     const char *via             # pseudonym; NULL = no Via
     const char *extra           # complete field lines; NULL = none
+    const char *trace           # our traceparent line; NULL = none
     uint16_t client_length
     uint16_t peer_length
     uint16_t request_id_length
     uint16_t host_length
     uint16_t via_length
     uint32_t extra_length
+    uint16_t trace_length
     uint8_t trusted             # the peer is a trusted proxy: append to X-Forwarded-For, keep its Proto/Host/Request-ID
+    uint8_t form                # ForwardedForm
+    uint8_t contradicted        # the peer's Forwarded names another client: replaced
     uint8_t tls                 # the client connection is encrypted
     uint8_t keep_upgrade        # pass Upgrade on (the route allows it)
     uint8_t keep_expect         # pass Expect: 100-continue on
@@ -92,8 +101,10 @@ cdef struct Answer:             # how a response goes to the client
     const char *via
     const char *date            # RFC 9110 date text (29 bytes) used when the backend sent none
     const char *extra           # complete field lines (Set-Cookie of a sticky session); NULL = none
+    const char *hsts            # a complete Strict-Transport-Security line, unless the backend sent one; NULL = none
     uint16_t via_length
     uint32_t extra_length
+    uint32_t hsts_length
     uint8_t minor_version       # of the client
     uint8_t framing             # to the client
     uint8_t close               # write Connection: close (else keep-alive where an HTTP/1.0 client needs it)

@@ -230,7 +230,7 @@ cdef inline bint is_protected(uint8_t id) noexcept nogil:
     """Fields that Connection cannot take away: routing, framing, and what we set ourselves (CVE-2024-45410)."""
     return id in (FIELD_HOST, FIELD_CONTENT_LENGTH, FIELD_TRANSFER_ENCODING, FIELD_VIA, FIELD_MAX_FORWARDS,
                   FIELD_FORWARDED, FIELD_X_FORWARDED_FOR, FIELD_X_FORWARDED_PROTO, FIELD_X_FORWARDED_HOST,
-                  FIELD_X_FORWARDED_PORT, FIELD_X_FORWARDED_OTHER, FIELD_X_REAL_IP, FIELD_X_REQUEST_ID)
+                  FIELD_X_FORWARDED_PORT, FIELD_X_FORWARDED_OTHER, FIELD_X_CLIENT_CERT, FIELD_X_REAL_IP, FIELD_X_REQUEST_ID)
 
 
 cdef int drop_nominated(Head *head, const uint8_t *data, const Limits *limits) noexcept nogil:

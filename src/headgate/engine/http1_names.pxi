@@ -134,6 +134,8 @@ cdef uint8_t field_id(const uint8_t *name, uint32_t size) noexcept nogil:
     elif size == 19:
         if is_name(name, b"proxy-authorization", 19):
             return FIELD_PROXY_AUTHORIZATION
+    if size > 14 and is_name(name, b"x-client-cert-", 14):
+        return FIELD_X_CLIENT_CERT
     if size > 12 and is_name(name, b"x-forwarded-", 12):        # -Server, -Prefix, -Ssl ...: believed by some framework
         return FIELD_X_FORWARDED_OTHER
     return FIELD_OTHER

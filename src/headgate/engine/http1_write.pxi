@@ -88,6 +88,15 @@ cdef bint has_value(Head *head, uint8_t id) noexcept nogil:
     return False
 
 
+cdef bint goes_on(Head *head, const char *name, uint16_t size) noexcept nogil:
+    """Is there a field of this (lower-case) name that goes on?"""
+    cdef uint16_t i
+    for i in range(head.field_count):
+        if head.fields[i].name_len == size and not head.fields[i].drop and is_name(<const uint8_t *>head.base + head.fields[i].name_off, name, size):
+            return True
+    return False
+
+
 cdef inline void put_via(Out *out, Head *head, const char *via, size_t size) noexcept nogil:
     """Our own Via line behind those that came (RFC 9110 section 7.6.3): the version is that of the message received."""
     if via != NULL and size != 0:
@@ -121,18 +130,35 @@ cdef void put_forwarded_for(Out *out, Head *head, const Forward *forward) noexce
         put_line(out, b"X-Forwarded-For: ", 17, forward.client, forward.client_length)
 
 
-cdef void put_forwarded(Out *out, const Forward *forward) noexcept nogil:
-    """Our own element behind a trusted peer's Forwarded lines (RFC 7239); an IPv6 address stands in quotes there."""
-    if forward.peer_length == 0:
-        put(out, b"Forwarded: for=unknown;proto=", 29)
-    elif memchr(forward.peer, c':', forward.peer_length) != NULL:
+cdef void put_quoted(Out *out, const char *text, size_t size) noexcept nogil:
+    """A token as it is, anything else in quotes; a parsed authority holds no quote and no backslash."""
+    cdef size_t i
+    for i in range(size):
+        if not CLASS[<uint8_t>text[i]] & TOKEN:
+            put(out, b"\"", 1)
+            put(out, text, size)
+            put(out, b"\"", 1)
+            return
+    put(out, text, size)
+
+
+cdef void put_forwarded(Out *out, Head *head, const Forward *forward, bint continued) noexcept nogil:
+    """Our own element (RFC 7239): of the client, or of the trusted peer whose lines it continues. An IPv6 address stands in quotes there."""
+    cdef const char *node = forward.peer if continued else forward.client
+    cdef size_t size = forward.peer_length if continued else forward.client_length
+    if size == 0 or (size == 4 and memcmp(node, b"unix", 4) == 0):
+        put(out, b"Forwarded: for=unknown", 22)
+    elif memchr(node, c':', size) != NULL:
         put(out, b"Forwarded: for=\"[", 17)
-        put(out, forward.peer, forward.peer_length)
-        put(out, b"]\";proto=", 9)
+        put(out, node, size)
+        put(out, b"]\"", 2)
     else:
         put(out, b"Forwarded: for=", 15)
-        put(out, forward.peer, forward.peer_length)
-        put(out, b";proto=", 7)
+        put(out, node, size)
+    if forward.form != FORM_X and head.authority.len != 0:
+        put(out, b";host=", 6)
+        put_quoted(out, head.base + head.authority.off, head.authority.len)
+    put(out, b";proto=", 7)
     if forward.tls:
         put(out, b"https\r\n", 7)
     else:
@@ -166,22 +192,31 @@ cdef int64_t write_request(char *out, size_t capacity, Head *head, const Forward
     if not forward.trusted:
         skipped |= (bit(FIELD_X_FORWARDED_PROTO) | bit(FIELD_X_FORWARDED_HOST) | bit(FIELD_X_FORWARDED_PORT)
                     | bit(FIELD_X_FORWARDED_OTHER) | bit(FIELD_X_REAL_IP) | bit(FIELD_X_REQUEST_ID)
-                    | bit(FIELD_FORWARDED))
+                    | bit(FIELD_FORWARDED) | bit(FIELD_X_CLIENT_CERT))
+    elif forward.extra != NULL:
+        skipped |= bit(FIELD_X_CLIENT_CERT)     # it has shown us a certificate itself
+    if forward.form != FORM_X:
+        if forward.form == FORM_RFC7239:
+            skipped |= (bit(FIELD_X_FORWARDED_PROTO) | bit(FIELD_X_FORWARDED_HOST) | bit(FIELD_X_FORWARDED_PORT)
+                        | bit(FIELD_X_FORWARDED_OTHER))
+        if forward.contradicted:
+            skipped |= bit(FIELD_FORWARDED)
     kept = put_fields(&to, head, skipped)
-    put_forwarded_for(&to, head, forward)
-    if not kept & bit(FIELD_X_FORWARDED_PROTO):
-        if forward.tls:
-            put(&to, b"X-Forwarded-Proto: https\r\n", 26)
-        else:
-            put(&to, b"X-Forwarded-Proto: http\r\n", 25)
-    if not kept & bit(FIELD_X_FORWARDED_HOST) and head.authority.len != 0:
-        put_line(&to, b"X-Forwarded-Host: ", 18, head.base + head.authority.off, head.authority.len)
+    if forward.form != FORM_RFC7239:
+        put_forwarded_for(&to, head, forward)
+        if not kept & bit(FIELD_X_FORWARDED_PROTO):
+            if forward.tls:
+                put(&to, b"X-Forwarded-Proto: https\r\n", 26)
+            else:
+                put(&to, b"X-Forwarded-Proto: http\r\n", 25)
+        if not kept & bit(FIELD_X_FORWARDED_HOST) and head.authority.len != 0:
+            put_line(&to, b"X-Forwarded-Host: ", 18, head.base + head.authority.off, head.authority.len)
     if forward.client_length != 0:
         put_line(&to, b"X-Real-IP: ", 11, forward.client, forward.client_length)
     if not kept & bit(FIELD_X_REQUEST_ID) and forward.request_id_length != 0:
         put_line(&to, b"X-Request-ID: ", 14, forward.request_id, forward.request_id_length)
-    if kept & bit(FIELD_FORWARDED):
-        put_forwarded(&to, forward)
+    if kept & bit(FIELD_FORWARDED) or forward.form != FORM_X:
+        put_forwarded(&to, head, forward, kept & bit(FIELD_FORWARDED))
     put_via(&to, head, forward.via, forward.via_length)
     if head.max_forwards >= 0:
         put(&to, b"Max-Forwards: ", 14)
@@ -197,6 +232,8 @@ cdef int64_t write_request(char *out, size_t capacity, Head *head, const Forward
         put_upgrade(&to, head)
     elif head.flags & HEAD_TE_TRAILERS:
         put(&to, b"Connection: TE\r\nTE: trailers\r\n", 30)
+    if forward.trace != NULL:
+        put(&to, forward.trace, forward.trace_length)
     if forward.extra != NULL:
         put(&to, forward.extra, forward.extra_length)
     put(&to, b"\r\n", 2)
@@ -238,6 +275,8 @@ cdef int64_t write_response(char *out, size_t capacity, Head *head, const Answer
             put(&to, b"Connection: close\r\n", 19)
         elif answer.minor_version == 0:
             put(&to, b"Connection: keep-alive\r\n", 24)
+        if answer.hsts != NULL and not goes_on(head, b"strict-transport-security", 25):
+            put(&to, answer.hsts, answer.hsts_length)
         if answer.extra != NULL:
             put(&to, answer.extra, answer.extra_length)
     elif answer.keep_upgrade and head.status == 101:

@@ -7,7 +7,9 @@ from headgate.engine.budget cimport Budget
 from headgate.engine.http1 cimport Limits
 from headgate.engine.reactor cimport Handler, Reactor, TimerQueue
 from headgate.engine.recent cimport RecentLatency
-from headgate.engine.stats cimport BackendCounters, BackendPlaces, BackendState, Histogram, Segment
+from headgate.engine.stats cimport (
+    BackendCounters, BackendPlaces, BackendState, CoarseHistogram, Histogram, ListenerCounters, PoolCounters, RouteCounters, Segment,
+)
 
 cdef class Listener:
     cdef readonly int fd
@@ -17,13 +19,26 @@ cdef class Listener:
     cdef public object ready
     cdef readonly object config
     cdef readonly str bind
+    cdef bytes bind_bytes
     cdef bytes status_path
     cdef bytes ready_path
     cdef bytes via
     cdef Networks status_allow
     cdef Networks trusted
     cdef bint has_trusted
+    cdef Networks proxies               # who speaks the PROXY protocol here; None = nobody
+    cdef int64_t refusal_said           # ns: when somebody who was refused was last spoken of
+    cdef uint32_t refusals              # since then
+    cdef uint8_t forwarded              # http1.ForwardedForm
     cdef bint allow_half_close
+    cdef public object tls              # ssl.SSLContext, for connections to come; None = plain HTTP
+    cdef public object identify         # asked after a handshake: (SSLObject) -> (identity, header lines for backends)
+    cdef public bint match_identity     # match(host, path, identity) instead of match(host, path)
+    cdef double handshake_s
+    cdef uint32_t max_handshakes        # in progress; 0 = no limit
+    cdef bytes hsts                     # the whole header line; None = none
+    cdef int redirect_https             # port that requests are sent away to; 0 = they are served
+    cdef TimerQueue *handshake
     cdef public bint closing            # every answer says Connection: close: the listener is going, or this process
     cdef uint32_t max_connections
     cdef uint32_t max_connections_per_client
@@ -34,6 +49,8 @@ cdef class Listener:
     cdef double client_idle_s
     cdef double client_write_s
     cdef Reactor reactor                # None until it was added to an engine
+    cdef readonly int slot              # where it counts; 0 = with those that have no place of their own
+    cdef ListenerCounters *counters     # NULL until it was added to an engine
     cdef TimerQueue *client_header
     cdef TimerQueue *client_body
     cdef TimerQueue *client_idle
@@ -56,6 +73,7 @@ cdef class Pool:
     cdef bytes name_bytes
     cdef bytes host                     # replaces Host; None = as the client sent it
     cdef bint host_of_backend
+    cdef int proxy_version              # of the PROXY protocol that its backends are told; 0 = they are not
     cdef int retries
     cdef uint8_t retry_status[200]      # by status - 400: such an answer may be tried elsewhere
     cdef uint64_t retry_kinds           # bit n: Kind n may be retried where its table row allows it
@@ -78,6 +96,7 @@ cdef class Pool:
     cdef TimerQueue *keepalive_queue
     cdef Histogram *latency
     cdef Histogram *first_byte_latency
+    cdef PoolCounters *counters
     cdef public list members            # its backends, for the waiting room
     cdef public int eligible_count      # how many of them may be picked for a new session now
     cdef public object limiter          # adaptive concurrency: has `limit` and update(seconds, in_flight) -> limit; None = off
@@ -97,15 +116,20 @@ cdef class Route:
     cdef readonly Pool pool
     cdef readonly object config
     cdef public Route fallback          # where requests go when nothing in the pool is routable
+    cdef bytes label                    # host and path prefix, for the decisions
     cdef int64_t body_limit             # -1 = none, -2 = the listener's
     cdef frozenset upgrade              # lower-case protocol names that may pass
     cdef bint websocket
+    cdef readonly str name              # what it is called in logs
+    cdef bytes name_bytes
+    cdef readonly int slot              # where it counts; 0 = with those that have no place of their own
+    cdef RouteCounters *counters
     cdef TimerQueue *first_byte
     cdef TimerQueue *body_idle
     cdef TimerQueue *request
     cdef TimerQueue *tunnel_idle
     cdef uint32_t version               # of the pool's settings that the timers were taken from
-    cdef void bind_engine(self, Reactor reactor) noexcept
+    cdef void bind_engine(self, Reactor reactor, Segment segment, int worker) noexcept
 
 cdef class Backend:
     cdef readonly Pool pool
@@ -119,7 +143,14 @@ cdef class Backend:
     cdef public double share
     cdef public int priority
     cdef public bytes set_cookie
+    cdef public object tls              # ssl.SSLContext; None = plain HTTP
+    cdef public object server_name      # whose certificate it must be, and SNI
+    cdef object session                 # ssl.SSLSession of the last handshake, and
+    cdef object session_of              # what it belongs to: (context, server_name)
+    cdef readonly bytes tls_error                # why the last handshake failed
+    cdef int64_t tls_said               # ns: when that was last told in the log
     cdef bytes url_bytes
+    cdef bytes name_bytes
     cdef bytes host
     cdef list _addresses                # packed sockaddr, owned
     cdef uint32_t preferred             # index of the address that worked last
@@ -128,6 +159,7 @@ cdef class Backend:
     cdef BackendState *state
     cdef BackendCounters *counters
     cdef BackendPlaces *places
+    cdef CoarseHistogram *first_byte_latency
     cdef uint32_t max_requests          # attempts in flight, all workers; 0 = no limit
     cdef uint32_t max_connections       # open connections, all workers; 0 = no limit
     cdef bint full                      # stands in Pool.full

@@ -1,6 +1,7 @@
 """What the engine keeps of the configuration: listeners, routes, pools and backends; and how an attempt ended."""
 
 from collections.abc import Callable, Collection
+from ssl import SSLContext, SSLObject
 from typing import Protocol
 
 from headgate.config import schema
@@ -11,8 +12,8 @@ from headgate.engine.stats import Segment
 class Listener:
     """A listening socket and what is answered on it. Attributes may be set while it runs."""
 
-    match: Callable[[bytes, bytes], Route | None] | None
-    """(host in lower case, path) -> route. Not called while `only_route` is set."""
+    match: Callable[..., Route | None] | None
+    """(host in lower case, path) -> route, and the identity where `match_identity` is set. Not called while `only_route` is set."""
     only_route: Route | None
     status: Callable[[], bytes] | None
     """The JSON body of the status page."""
@@ -20,13 +21,25 @@ class Listener:
     """Whether `ready_path` answers 200 (else 503)."""
     closing: bool
     """Every answer says `Connection: close`: clients are to come back by another connection."""
+    tls: SSLContext | None
+    """What connections to come speak TLS with; None = plain HTTP. Those that are open stay as they are."""
+    identify: Callable[[SSLObject], tuple[object, bytes]] | None
+    """Asked once per connection, after the handshake: who is it? An identity for `match`, and complete header lines
+    `X-Client-Cert-…: …\r\n` for backends. A client's own lines of such names never reach a backend, on any listener, unless
+    it is one of `trusted_proxies`. When it raises, the connection is closed."""
+    match_identity: bool
+    """`match` is called with (host, path, identity); the identity is None for plain connections."""
     @property
     def fd(self) -> int: ...
     @property
     def config(self) -> schema.Listener: ...
     @property
     def bind(self) -> str: ...
-    def __init__(self, fd: int, config: schema.Listener) -> None: ...
+    @property
+    def slot(self) -> int: ...
+    def __init__(self, fd: int, config: schema.Listener, slot: int = 0) -> None:
+        """slot: where it counts in the segment; 0 is shared by all that have no place of their own."""
+
     def configure(self, config: schema.Listener) -> None:
         """Take over other settings (limits, timeouts, trusted proxies...); `bind` stays. For new requests."""
 
@@ -47,7 +60,12 @@ class Route:
     def config(self) -> schema.Route | None: ...
     fallback: Route | None
     """Where requests go when nothing in the pool is routable. The caller makes no loops."""
-    def __init__(self, pool: Pool, config: schema.Route | None = None) -> None: ...
+    @property
+    def slot(self) -> int: ...
+    @property
+    def name(self) -> str: ...
+    def __init__(self, pool: Pool, config: schema.Route | None = None, slot: int = 0, name: str = "") -> None:
+        """slot: where it counts in the segment; 0 is shared by all that have no place of their own. name: for logs."""
 
 class Pool:
     """Backends that serve the same thing, and the callbacks that choose among them."""
@@ -135,6 +153,14 @@ class Backend:
     """The complete Set-Cookie line of a new sticky session; empty = none."""
     addresses: list[bytes]
     """Packed socket addresses, tried in order from the one that last worked."""
+    tls: SSLContext | None
+    """What connections to come are made with; None = plain HTTP. A context that verifies ends those whose certificate is not
+    good before anything was sent (`Kind.TLS_VERIFY`). Kept connections stay as they are: `close_idle`."""
+    server_name: str
+    """The name that is asked for (SNI) and that the certificate must have, where the context checks names."""
+    @property
+    def tls_error(self) -> bytes | None:
+        """Why the last handshake that failed did so, in OpenSSL's words."""
 
     def __init__(self, pool: Pool, slot: int, config: schema.Backend, *, segment: Segment, worker: int) -> None: ...
     def configure(self, config: schema.Backend) -> None:

@@ -18,6 +18,8 @@ cdef enum:
     SHORTEST_HEDGE_NS = 1000000
 
 cdef tuple _NO_RAMP = (0.0, 0.0)
+# As in the configuration; in the order of http1.ForwardedForm.
+cdef tuple FORWARDED_FORMS = ("x", "rfc7239", "both")
 
 
 cdef double _seconds(object value):
@@ -32,9 +34,11 @@ cdef class Listener:
     `config` is a `headgate.config.schema.Listener`.
     """
 
-    def __init__(self, int fd, object config) -> None:
+    def __init__(self, int fd, object config, int slot = 0) -> None:
         self.fd = fd
+        self.slot = slot
         self.bind = config.bind.text
+        self.bind_bytes = self.bind.encode()
         self.configure(config)
 
     def configure(self, object config) -> None:
@@ -46,6 +50,8 @@ cdef class Listener:
         self.status_allow = Networks(list(config.status_allow))
         self.trusted = Networks(list(config.trusted_proxies))
         self.has_trusted = bool(config.trusted_proxies)
+        self.proxies = Networks(list(config.proxy_protocol)) if config.proxy_protocol else None
+        self.forwarded = FORWARDED_FORMS.index(config.forwarded)
         self.allow_half_close = config.allow_half_close
         self.max_connections = config.max_connections or 0
         self.max_connections_per_client = config.max_connections_per_client or 0
@@ -57,6 +63,13 @@ cdef class Listener:
         self.client_body_s = _seconds(config.timeouts.client_body)
         self.client_idle_s = _seconds(config.timeouts.client_idle)
         self.client_write_s = _seconds(config.timeouts.client_write)
+        tls = config.tls
+        self.handshake_s = 10.0 if tls is None else _seconds(tls.handshake_timeout)
+        self.max_handshakes = 0 if tls is None else tls.max_handshakes or 0
+        self.hsts = None
+        if tls is not None and tls.hsts is not None:
+            self.hsts = b"Strict-Transport-Security: " + tls.hsts.value.encode("latin-1") + b"\r\n"
+        self.redirect_https = config.redirect_https
         if self.reactor is not None:
             self.bind_timers(self.reactor)
 
@@ -66,6 +79,7 @@ cdef class Listener:
         self.client_body = reactor.queue(self.client_body_s)
         self.client_idle = reactor.queue(self.client_idle_s)
         self.client_write = reactor.queue(self.client_write_s)
+        self.handshake = reactor.queue(self.handshake_s)
 
     def __repr__(self) -> str:
         return f"<Listener {self.bind}>"
@@ -107,7 +121,12 @@ cdef class Pool:
         for status in config.retry.statuses():
             if 400 <= status < 600:
                 self.retry_status[<int>status - 400] = 1
-        self.keepalive = config.keepalive or 0
+        # A connection that told its backend who the client is serves nobody else.
+        self.proxy_version = int(config.proxy_protocol[1:]) if config.proxy_protocol else 0
+        self.keepalive = 0 if self.proxy_version else config.keepalive or 0
+        if self.proxy_version:
+            for backend in self.members:
+                backend.close_idle()            # kept ones told nothing
         self.connect_s = _seconds(config.timeouts.connect)
         self.first_byte_s = _seconds(config.timeouts.first_byte)
         self.body_idle_s = _seconds(config.timeouts.body_idle)
@@ -135,6 +154,7 @@ cdef class Pool:
         self.keepalive_queue = reactor.queue(self.keepalive_s)
         self.latency = segment.pool_latency(worker, self.slot)
         self.first_byte_latency = segment.pool_first_byte(worker, self.slot)
+        self.counters = segment.pool_counters(worker, self.slot)
         self.recent.source = self.first_byte_latency
         budget_configure(&self.budget, self.budget_ratio, self.budget_reserve, 1)
         if self.hedges and self.hedge_s > 0:
@@ -176,20 +196,25 @@ cdef class Pool:
 cdef class Route:
     """A pool, with what this route changes for the requests it matches. `config` may be None: the pool's own settings."""
 
-    def __init__(self, Pool pool, object config = None) -> None:
+    def __init__(self, Pool pool, object config = None, int slot = 0, str name not None = "") -> None:
         self.pool = pool
         self.config = config
+        self.slot = slot
+        self.name = name
+        self.name_bytes = name.encode()
         body = None if config is None else config.limits.body
         self.body_limit = -2 if body is None else (body or -1)
         upgrade = ("websocket",) if config is None else config.upgrade
         self.upgrade = frozenset(name.lower().encode() for name in upgrade)
         self.websocket = b"websocket" in self.upgrade
+        self.label = b"" if config is None else f"{config.host or ''}{config.path_prefix}".encode()
 
     def _timeout(self, str name):
         own = getattr(getattr(self.config, "timeouts", None), name, None)
         return getattr(self.pool.config.timeouts, name) if own is None else own
 
-    cdef void bind_engine(self, Reactor reactor) noexcept:
+    cdef void bind_engine(self, Reactor reactor, Segment segment, int worker) noexcept:
+        self.counters = segment.route_counters(worker, self.slot)
         self.first_byte = reactor.queue(_seconds(self._timeout("first_byte")))
         self.body_idle = reactor.queue(_seconds(self._timeout("body_idle")))
         self.request = reactor.queue(_seconds(self._timeout("request")))
@@ -210,6 +235,8 @@ cdef class Backend:
         self.name = config.name or config.url.text
         self.url = config.url.text
         self.url_bytes = self.url.encode()
+        self.server_name = ""
+        self.name_bytes = self.name.encode()
         # A unix socket has no authority of its own; "localhost" is what curl sends there.
         self.host = self.url.partition("://")[2].encode() or b"localhost"
         self.share = 1.0
@@ -220,6 +247,7 @@ cdef class Backend:
         self.state = segment.state(slot)
         self.counters = segment.backend_counters(worker, slot)
         self.places = segment.backend_places(slot)
+        self.first_byte_latency = segment.backend_first_byte(worker, slot)
         self._addresses = []
         self.configure(config)
 
@@ -320,6 +348,10 @@ cdef class Backend:
         """Drop all kept connections (its addresses changed, or it was removed)."""
         while self.idle != NULL:
             (<object>self.idle).drop()
+
+    def __deepcopy__(self, memo):
+        # A strategy's copy looks at the same backends (explain/picking.py).
+        return self
 
     def __repr__(self) -> str:
         return f"<Backend {self.pool.name}/{self.name}>"

@@ -7,6 +7,7 @@ from headgate.engine.budget cimport budget_withdraw
 from headgate.engine.exchange cimport Exchange
 from headgate.engine.hashing cimport random_next
 from headgate.engine.model cimport Pool
+from headgate.engine.stats cimport NOT_RETRIED_BUDGET, NOT_RETRIED_DEADLINE
 
 # From the second retry on, full jitter up to 25 ms doubling to 250 ms: retries of many clients must not come in step.
 cdef int64_t JITTER_BASE_NS = 25000000
@@ -44,10 +45,12 @@ cdef bint retry_allowed(Exchange x, int retry) noexcept:
         expected = pool.expected_first_byte(x.ctx.now)
         if x.ctx.now + x.pause + expected >= x.total_timer.deadline - x.total_timer.queue.slack:
             x.notes |= NOTE_DEADLINE
+            pool.counters.not_retried[<int>NOT_RETRIED_DEADLINE] += 1
             return False
     if not budget_withdraw(&pool.budget, x.ctx.now):
         x.notes |= NOTE_RETRY_BUDGET
         x.ctx.counters.retries_refused += 1
+        pool.counters.not_retried[<int>NOT_RETRIED_BUDGET] += 1
         return False
     x.paid = True
     return True

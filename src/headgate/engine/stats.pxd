@@ -4,7 +4,7 @@ Each word has one writer: backend states are written by the supervisor, counters
 take no lock; a generation word tells workers that some state changed.
 """
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from headgate.engine.histogram cimport HISTOGRAM_BUCKETS, Histogram, histogram_add, histogram_index
+from headgate.engine.histogram cimport HISTOGRAM_BUCKETS, CoarseHistogram, Histogram, histogram_add, histogram_index
 
 cdef enum:
     MAX_KINDS = 48              # headgate.errors.Kind
@@ -62,7 +62,36 @@ cdef struct PoolPlaces:         # 64 bytes, one per pool: by compare-and-swap fr
     uint64_t freed              # grows with every place that is given back
     uint64_t reserved[4]
 
-cdef struct PoolCounters:       # 256 bytes, one per worker and pool
+cdef struct BackendMarks:       # 64 bytes, one per backend: what the supervisor has seen of it
+    uint64_t ejections          # its breaker opened
+    uint64_t went_up            # by its checks
+    uint64_t went_down
+    uint64_t checks_passed
+    uint64_t checks_failed
+    uint64_t reserved[3]
+
+cdef struct SupervisorCounters: # 128 bytes, in the header's page: the supervisor's, over upgrades
+    uint64_t reloads            # came into force
+    uint64_t reloads_refused
+    uint64_t rollbacks          # reloads that took themselves back
+    uint64_t upgrades
+    uint64_t worker_starts
+    uint64_t worker_deaths      # those nobody wanted
+    uint64_t requests_lost      # that were under way in a worker as it died
+    uint64_t reloaded_ms        # CLOCK_REALTIME of the last reload that came into force; of the start, before there was one
+    uint64_t reload_ok          # did the last one?
+    uint64_t reserved[7]
+
+cdef enum NotRetried:           # why a failed request was not sent again
+    NOT_RETRIED_BUDGET          # retry.budget is used up
+    NOT_RETRIED_DEADLINE        # no time is left for another attempt
+    NOT_RETRIED_REPLAY_CAP      # its body was not kept
+    NOT_RETRIED_METHOD          # not idempotent, and some of it was sent
+    NOT_RETRIED_RETRIES         # retry.retries are used up
+    NOT_RETRIED_NOBODY          # every backend there is was tried
+    NOT_RETRIED_COUNT
+
+cdef struct PoolCounters:       # 1024 bytes, one per worker and pool
     int64_t requests_held       # this worker's share of PoolPlaces.requests; see places.pxd
     uint64_t requests_pending
     int64_t waiting_held        # ... of PoolPlaces.waiting (a gauge: requests that wait in this worker)
@@ -76,7 +105,25 @@ cdef struct PoolCounters:       # 256 bytes, one per worker and pool
     uint64_t overloaded         # met a full queue
     uint64_t left               # the client left while it waited
     uint64_t limit              # what adaptive concurrency allows, in thousandths of a request; 0 = not in use
-    uint64_t reserved[19]
+    uint64_t status[6]          # requests by class of their status; [0] = ended without one
+    uint64_t retried[MAX_KINDS] # retries by how the attempt before ended
+    uint64_t not_retried[8]     # by NotRetried
+    uint64_t replayed           # once more on a fresh connection (Kind.STALE)
+    uint64_t hedges             # second attempts sent while the first was under way
+    uint64_t hedges_won
+    uint64_t hedges_refused     # not paid for by the budget
+    uint64_t fallbacks          # requests that something else had to serve
+    uint64_t reserved[48]
+
+cdef struct RouteCounters:      # one per worker and route
+    uint64_t status[6]
+    CoarseHistogram latency
+
+cdef struct ListenerCounters:   # 128 bytes, one per worker and listener
+    uint64_t status[6]
+    uint64_t accepted           # connections
+    uint64_t refused            # ... over a limit
+    uint64_t reserved[8]
 
 cdef struct WorkerCounters:
     uint64_t accepted
@@ -100,13 +147,38 @@ cdef struct WorkerCounters:
     uint64_t hedges             # second attempts sent while the first was under way
     uint64_t hedges_won         # of those, the ones whose answer was relayed
     uint64_t fallbacks          # exchanges that a fallback served
-    uint64_t reserved[28]
+    uint64_t batches            # wake-ups of the event loop
+    uint64_t busy_ns            # how long they took, together
+    uint64_t reserved[26]
+    CoarseHistogram slow        # of them those of a millisecond and more, which are what the next event waits for
 
-cdef class Segment:
+cdef struct Offsets:            # of sections from the segment's start; then of those in a worker's part, from its start
+    size_t states
+    size_t backend_places
+    size_t pool_places
+    size_t marks
+    size_t workers
+    size_t backends
+    size_t pool_latency
+    size_t pool_first_byte
+    size_t pools
+    size_t backend_first_byte
+    size_t routes
+    size_t listeners
+    size_t worker               # the size of such a part, and of all
+    size_t size
+    size_t histogram            # sizes of records, padded
+    size_t coarse
+    size_t route
+
+cdef class SegmentMemory:
     cdef readonly int fd
     cdef readonly int workers
     cdef readonly int backend_capacity
     cdef readonly int pool_capacity
+    cdef readonly int route_capacity
+    cdef readonly int listener_capacity
+    cdef Offsets at
     cdef int *_wakes                    # an eventfd per worker, where there are several
     cdef int _wake_count
     cdef char *_base
@@ -116,7 +188,14 @@ cdef class Segment:
     cdef int _check_slot(self, int slot) except -1
     cdef int _check_worker(self, int worker) except -1
     cdef int _check_pool(self, int pool) except -1
+    cdef int _check_route(self, int route) except -1
+    cdef int _check_listener(self, int listener) except -1
     cdef uint64_t *generation_word(self) noexcept
+    cdef SupervisorCounters *supervisor(self) noexcept
+    cdef BackendMarks *marks(self, int slot) noexcept
+    cdef CoarseHistogram *backend_first_byte(self, int worker, int slot) noexcept   # of attempts
+    cdef RouteCounters *route_counters(self, int worker, int route) noexcept
+    cdef ListenerCounters *listener_counters(self, int worker, int listener) noexcept
     cdef int used_workers(self) noexcept
     cdef BackendState *state(self, int slot) noexcept
     cdef BackendCounters *backend_counters(self, int worker, int slot) noexcept
@@ -126,7 +205,18 @@ cdef class Segment:
     cdef PoolCounters *pool_counters(self, int worker, int pool) noexcept
     cdef void wake(self, int worker) noexcept
     cdef void _close_wakes(self) noexcept
-    cdef void _return_backend(self, int worker, int slot) noexcept
-    cdef void _return_pool(self, int worker, int pool) noexcept
     cdef Histogram *pool_latency(self, int worker, int pool) noexcept       # total time of an exchange
     cdef Histogram *pool_first_byte(self, int worker, int pool) noexcept
+
+cdef class SegmentSums(SegmentMemory):
+    pass
+
+cdef class SegmentStates(SegmentSums):
+    pass
+
+cdef class SegmentCounts(SegmentStates):
+    pass
+
+cdef class Segment(SegmentCounts):
+    cdef void _return_backend(self, int worker, int slot) noexcept
+    cdef void _return_pool(self, int worker, int pool) noexcept

@@ -15,6 +15,8 @@ HALF_OPEN: Final[int]
 DRAINING: Final[int]
 DRAINED: Final[int]
 MAX_WEIGHT: Final[int]
+NOT_RETRIED: Final[tuple[str, ...]]
+"""Why a failed request was not sent again."""
 
 class BackendTotals:
     """One backend's counters, summed over workers."""
@@ -69,11 +71,15 @@ class Totals(TypedDict):
     bytes_sent: int
     tunnels: int
     refused_connections: int
+    """Over max_connections."""
     retries_refused: int
     hedges: int
     hedges_won: int
     fallbacks: int
-    """Over max_connections."""
+    batches: int
+    """Wake-ups of the event loop."""
+    busy_ns: int
+    """How long they took, together."""
 
 class WorkerTotals(Totals):
     """One worker's counters."""
@@ -104,6 +110,64 @@ class PoolTotals(TypedDict):
     """The client left while it waited."""
     limit: float
     """Attempts in flight that adaptive concurrency allows, all workers together; 0 = not in use."""
+    status: list[int]
+    """Requests by class of their status; [0] = ended without one."""
+    retried: list[int]
+    """Retries by how the attempt before ended, indexed by headgate.errors.Kind."""
+    not_retried: list[int]
+    """Failed requests that were not sent again, by why not: indexed by NOT_RETRIED."""
+    replayed: int
+    """Once more on a fresh connection, since a kept one was just closed."""
+    hedges: int
+    hedges_won: int
+    hedges_refused: int
+    """Not paid for by the retry budget."""
+    fallbacks: int
+    """Requests that another pool, or the static answer, had to serve."""
+
+class RouteTotals(TypedDict):
+    """A route's requests, over all workers."""
+
+    status: list[int]
+    """By class of their status; [0] = ended without one."""
+    latency: Latency
+    """How long they took in all, tunnels left out; coarse."""
+
+class ListenerTotals(TypedDict):
+    """What came in by a listener, over all workers."""
+
+    accepted: int
+    """Connections."""
+    refused: int
+    """Connections over a limit."""
+    status: list[int]
+    """Requests by class of their status; [0] = ended without one."""
+
+class BackendMarkTotals(TypedDict):
+    """What the supervisor has seen of a backend."""
+
+    ejections: int
+    went_up: int
+    went_down: int
+    checks_passed: int
+    checks_failed: int
+
+class SupervisorTotals(TypedDict):
+    """What the supervisor has counted since the process tree began, upgrades included."""
+
+    reloads: int
+    reloads_refused: int
+    rollbacks: int
+    upgrades: int
+    worker_starts: int
+    worker_deaths: int
+    """Those nobody wanted."""
+    requests_lost: int
+    """That were under way in a worker as it died."""
+    reloaded_ms: int
+    """Milliseconds since 1970 at which the configuration came into force; 0 = not yet."""
+    reload_ok: int
+    """1 when the last attempt to load a configuration went well."""
 
 class Segment:
     """The shared memory of one process tree: `create` in the supervisor, `open` in a worker.
@@ -117,10 +181,16 @@ class Segment:
     workers: Final[int]
     backend_capacity: Final[int]
     pool_capacity: Final[int]
+    route_capacity: Final[int]
+    """Route 0 stands for all that found no place."""
+    listener_capacity: Final[int]
 
     @staticmethod
-    def create(workers: int, backends: int = 8192, pools: int = 1024, *, room: int = 0) -> Segment:
-        """A new, zeroed segment for so many workers (1 to 1024), backends and pools. OSError when memory is refused.
+    def create(
+        workers: int, backends: int = 8192, pools: int = 1024, *, room: int = 0, routes: int = 1024, listeners: int = 64
+    ) -> Segment:
+        """A new, zeroed segment for so many workers (1 to 1024), backends, pools, routes and listeners. OSError when
+        memory is refused.
 
         room: parts for so many workers in all, of which `workers` are in use; see `use_workers`.
         """
@@ -170,6 +240,21 @@ class Segment:
     def clear_pool(self, pool: int) -> None:
         """Frees a pool's slot for another pool: histograms and counters become zero in every worker's part."""
 
+    def clear_route(self, route: int) -> None:
+        """Frees a route's slot for another route."""
+
+    def clear_listener(self, listener: int) -> None:
+        """Frees a listener's slot for another listener."""
+
+    def add_mark(self, slot: int, name: str, amount: int = 1) -> None:
+        """Adds to what the supervisor counts of a backend. KeyError for an unknown name."""
+
+    def add_supervisor(self, name: str, amount: int = 1) -> None:
+        """Adds to one of the supervisor's own counters. KeyError for an unknown name."""
+
+    def set_supervisor(self, name: str, value: int) -> None:
+        """Sets one of the supervisor's own words. KeyError for an unknown name."""
+
     def use_workers(self, count: int) -> None:
         """Workers 0 to count - 1 count from now on: their parts are in every sum, for good."""
 
@@ -213,6 +298,25 @@ class Segment:
     def backend_totals(self, slot: int) -> BackendTotals:
         """The backend's counters, summed over workers."""
 
+    def backend_first_byte_latency(self, slot: int) -> Latency:
+        """How long it took to its first byte, over all workers and attempts that had one; coarse."""
+
+    def backend_marks(self, slot: int) -> BackendMarkTotals:
+        """What the supervisor has seen of it."""
+
+    def route_totals(self, route: int) -> RouteTotals:
+        """A route's requests, over all workers."""
+
+    def listener_totals(self, listener: int) -> ListenerTotals:
+        """What came in by a listener, over all workers."""
+
+    def slow_batches(self, worker: int) -> Latency:
+        """How long this worker's event loop was busy at a time, where it was for a millisecond and more; coarse. What
+        the next event had to wait for."""
+
+    def supervisor_totals(self) -> SupervisorTotals:
+        """What the supervisor has counted."""
+
     def backend_active(self, slot: int) -> int:
         """Attempts in flight at this backend, over all workers."""
 
@@ -253,3 +357,16 @@ class Segment:
 
     def add_latency(self, worker: int, pool: int, ns: int, *, first_byte: bool = False) -> None:
         """Counts one duration in the worker's own histogram of a pool."""
+
+    def add_pool(self, worker: int, pool: int, name: str, amount: int = 1, *, index: int = 0) -> None:
+        """Adds to one of the worker's own counters of a pool; `index` for "status", "retried" and "not_retried".
+        KeyError for an unknown name."""
+
+    def add_route(self, worker: int, route: int, status_class: int, ns: int) -> None:
+        """Counts one request in the worker's own counters of a route."""
+
+    def add_listener(self, worker: int, listener: int, status_class: int) -> None:
+        """Counts one request in the worker's own counters of a listener."""
+
+    def add_first_byte(self, worker: int, slot: int, ns: int) -> None:
+        """Counts one attempt's time to the first byte in the worker's own histogram of a backend."""

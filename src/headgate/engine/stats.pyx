@@ -4,8 +4,11 @@ One memfd, created by the supervisor and mapped by it and by every worker. It is
 that nobody can pull the ground from under a mapping, and sparse: a page that nobody touched costs nothing, which is why
 it can be laid out for thousands of backends.
 
-    header | generation | backend states | places per backend | places per pool
-           | worker 0: counters, per backend, per pool | worker 1: ... | ...
+    header | generation | the supervisor's counters | backend states | places per backend | places per pool
+           | what the supervisor counts of backends
+           | worker 0: counters, per backend, per pool, per route, per listener | worker 1: ... | ...
+
+The first route and the first listener stand for all that found no place in the segment.
 
 The rule is one writer per word, so no lock is needed: states belong to the supervisor, a worker's part to that worker
 (to the supervisor once the worker is dead). Words are read and written with relaxed atomics, which on common machines
@@ -19,7 +22,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t, UINT32_MAX
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memcpy, memset
 
-from headgate.engine.histogram cimport bucket_start
+from headgate.engine.histogram cimport COARSE_BUCKETS, COARSE_STEPS, bucket_start, coarse_add
 from headgate.engine.places cimport places_add, places_take, places_taken, word_load, word_store
 
 import fcntl
@@ -85,11 +88,15 @@ DRAINED = BACKEND_DRAINED
 # A weight above this is a configuration error everywhere; the word holds no such value.
 MAX_WEIGHT = 256
 
+# NotRetried, by their numbers.
+NOT_RETRIED = ("budget", "deadline", "replay_cap", "method", "retries", "no_backend")
+
 cdef enum:
     PAGE = 4096                 # sections start on a page, so that one worker never dirties another's
     LINE = 64                   # cache line
-    LAYOUT = 2                  # to be raised whenever a struct in stats.pxd or the order of sections changes
+    LAYOUT = 3                  # to be raised whenever a struct in stats.pxd or the order of sections changes
     GENERATION_OFFSET = 1024    # in the header's page, on a cache line of its own
+    SUPERVISOR_OFFSET = 2048
     USED_OFFSET = 1088          # how many workers' parts have been in use so far; written by the supervisor
     # Reading a record that is being written: writing takes 0.1 us, so spin; then the supervisor was preempted in the
     # middle, so sleep; after some 0.1 s it is dead, and what is there has to do.
@@ -99,154 +106,8 @@ cdef enum:
     # Looks for a moment in which nobody changes a word of places: with a pause between them, some 20 ms.
     MEND_LOOKS = 200
 
-cdef const char *MAGIC = b"headgate"
-
-cdef struct Header:
-    char magic[8]
-    uint32_t layout
-    uint32_t workers
-    uint32_t backends
-    uint32_t pools
-    uint32_t state_size
-    uint32_t backend_size
-    uint32_t worker_size
-    uint32_t histogram_size
-    uint64_t size
-
-
-# ---- totals
-
-cdef class BackendTotals:
-    """One backend's counters, summed over workers. Names and meaning are those of BackendCounters in stats.pxd."""
-    cdef readonly object active
-    cdef readonly object attempts
-    cdef readonly object succeeded
-    cdef readonly object failed
-    cdef readonly object bytes_received
-    cdef readonly object bytes_sent
-    cdef readonly object connects
-    cdef readonly object reused
-    cdef readonly object retried
-    cdef readonly object idle
-    cdef readonly object connections
-    cdef readonly tuple status
-
-    def as_dict(self) -> dict[str, object]:
-        """The same as a dict, `status` (answers by class, [0] = none) as a list."""
-        return {
-            "active": self.active, "attempts": self.attempts, "succeeded": self.succeeded, "failed": self.failed,
-            "bytes_received": self.bytes_received, "bytes_sent": self.bytes_sent, "connects": self.connects,
-            "reused": self.reused, "retried": self.retried, "idle": self.idle, "connections": self.connections,
-            "status": list(self.status),
-        }
-
-    def __repr__(self):
-        return f"BackendTotals({', '.join(f'{name}={value}' for name, value in self.as_dict().items())})"
-
-
-cdef dict worker_values(WorkerCounters *c):
-    return {
-        "accepted": load64(&c.accepted), "connections": load_signed(&c.connections), "requests": load64(&c.requests),
-        "in_flight": load_signed(&c.in_flight), "answered": load64(&c.answered),
-        "status": [load64(&c.status[i]) for i in range(6)],
-        "kind": [load64(&c.kind[i]) for i in range(MAX_KINDS)],
-        "retries": load64(&c.retries), "strategy_errors": load64(&c.strategy_errors),
-        "log_dropped": load64(&c.log_dropped), "bytes_received": load64(&c.bytes_received),
-        "bytes_sent": load64(&c.bytes_sent), "heartbeat_ms": load64(&c.heartbeat_ms),
-        "generation": load64(&c.generation), "started_ms": load64(&c.started_ms),
-        "tunnels": load_signed(&c.tunnels), "refused_connections": load64(&c.refused_connections),
-        "retries_refused": load64(&c.retries_refused), "hedges": load64(&c.hedges), "hedges_won": load64(&c.hedges_won),
-        "fallbacks": load64(&c.fallbacks),
-    }
-
-# Named in stats.pyi, where they are TypedDicts.
-Totals = dict
-WorkerTotals = dict
-PoolTotals = dict
-
-# Of these a sum over workers says nothing.
-cdef tuple NOT_SUMMED = ("heartbeat_ms", "generation", "started_ms")
-
-
-cdef uint64_t *worker_word(WorkerCounters *c, str name, int index) except NULL:
-    """The word called `name`; for "status" and "kind" the one at `index`."""
-    if name == "accepted": return &c.accepted
-    if name == "connections": return <uint64_t *>&c.connections
-    if name == "requests": return &c.requests
-    if name == "in_flight": return <uint64_t *>&c.in_flight
-    if name == "answered": return &c.answered
-    if name == "retries": return &c.retries
-    if name == "strategy_errors": return &c.strategy_errors
-    if name == "log_dropped": return &c.log_dropped
-    if name == "bytes_received": return &c.bytes_received
-    if name == "bytes_sent": return &c.bytes_sent
-    if name == "heartbeat_ms": return &c.heartbeat_ms
-    if name == "generation": return &c.generation
-    if name == "started_ms": return &c.started_ms
-    if name == "tunnels": return <uint64_t *>&c.tunnels
-    if name == "refused_connections": return &c.refused_connections
-    if name == "retries_refused": return &c.retries_refused
-    if name == "hedges": return &c.hedges
-    if name == "hedges_won": return &c.hedges_won
-    if name == "fallbacks": return &c.fallbacks
-    if name == "status" and 0 <= index < 6: return &c.status[index]
-    if name == "kind" and 0 <= index < MAX_KINDS: return &c.kind[index]
-    raise KeyError(f"no worker counter {name!r} at {index}")
-
-
-cdef uint64_t *backend_word(BackendCounters *c, str name, int index) except NULL:
-    if name == "active": return <uint64_t *>&c.active
-    if name == "attempts": return &c.attempts
-    if name == "succeeded": return &c.succeeded
-    if name == "failed": return &c.failed
-    if name == "bytes_received": return &c.bytes_received
-    if name == "bytes_sent": return &c.bytes_sent
-    if name == "connects": return &c.connects
-    if name == "reused": return &c.reused
-    if name == "retried": return &c.retried
-    if name == "idle": return <uint64_t *>&c.idle
-    if name == "connections": return <uint64_t *>&c.connections
-    if name == "requests_held": return <uint64_t *>&c.requests_held
-    if name == "requests_pending": return &c.requests_pending
-    if name == "status" and 0 <= index < 6: return &c.status[index]
-    raise KeyError(f"no backend counter {name!r} at {index}")
-
-
-# ---- segment
-
-cdef size_t rounded(size_t size, size_t unit) noexcept nogil:
-    return (size + unit - 1) // unit * unit
-
-
-cdef void fill_header(Header *header, int workers, int backends, int pools) noexcept nogil:
-    memset(header, 0, sizeof(Header))
-    memcpy(header.magic, MAGIC, 8)
-    header.layout = LAYOUT
-    header.workers = workers
-    header.backends = backends
-    header.pools = pools
-    header.state_size = sizeof(BackendState)
-    header.backend_size = sizeof(BackendCounters)
-    header.worker_size = sizeof(WorkerCounters)
-    header.histogram_size = sizeof(Histogram)
-    header.size = PAGE + states_size(backends) + places_size(backends, pools) + workers * worker_size(backends, pools)
-
-
-cdef size_t states_size(int backends) noexcept nogil:
-    return rounded(backends * sizeof(BackendState), PAGE)
-
-
-cdef size_t places_size(int backends, int pools) noexcept nogil:
-    return rounded(backends * sizeof(BackendPlaces), PAGE) + rounded(pools * sizeof(PoolPlaces), PAGE)
-
-
-cdef size_t histogram_stride() noexcept nogil:
-    return rounded(sizeof(Histogram), LINE)
-
-
-cdef size_t worker_size(int backends, int pools) noexcept nogil:
-    return (rounded(sizeof(WorkerCounters), PAGE) + rounded(backends * sizeof(BackendCounters), PAGE)
-            + 2 * rounded(pools * histogram_stride(), PAGE) + rounded(pools * sizeof(PoolCounters), PAGE))
+include "segment_layout.pxi"
+include "segment_words.pxi"
 
 
 cdef bytes as_reason(str text):
@@ -257,16 +118,8 @@ cdef bytes as_reason(str text):
     return encoded
 
 
-cdef class Segment:
-    """The shared memory of one process tree; see the module's docstring.
-
-    `create` in the supervisor, `open` in a worker that inherited the descriptor. `fd` belongs to the segment and is
-    closed with it; `workers`, `backend_capacity` and `pool_capacity` are what it was laid out for; `used` says how many
-    of the workers' parts have been in use, which is as far as sums go.
-
-    Every method raises ValueError once the segment is closed and IndexError for a worker, slot or pool it was not laid
-    out for.
-    """
+cdef class SegmentMemory:
+    """The mapping, where everything in it lies, and checks of numbers from outside."""
 
     def __cinit__(self):
         self.fd = -1
@@ -276,8 +129,9 @@ cdef class Segment:
             raise TypeError("use Segment.create() or Segment.open()")
 
     @staticmethod
-    def create(int workers, int backends=8192, int pools=1024, *, int room=0):
-        """A new, zeroed segment for so many workers (1 to 1024), backends and pools. OSError when memory is refused.
+    def create(int workers, int backends=8192, int pools=1024, *, int room=0, int routes=1024, int listeners=64):
+        """A new, zeroed segment for so many workers (1 to 1024), backends, pools, routes and listeners. OSError when
+        memory is refused.
 
         The defaults are far above what one balancer serves; what is not used is never allocated. room: parts for so many
         workers in all, of which `workers` are in use; see use_workers().
@@ -289,9 +143,11 @@ cdef class Segment:
             raise ValueError(f"backends must be 1 to {1 << 20}, not {backends}")
         if not 1 <= pools <= 1 << 16:
             raise ValueError(f"pools must be 1 to {1 << 16}, not {pools}")
+        if not 1 <= routes <= 1 << 20 or not 1 <= listeners <= 1 << 16:
+            raise ValueError(f"there must be room for a route and a listener at least, not {routes} and {listeners}")
         if room and not workers <= room <= 1024:
             raise ValueError(f"room must be {workers} to 1024, not {room}")
-        fill_header(&header, room or workers, backends, pools)
+        fill_header(&header, room or workers, backends, pools, routes, listeners)
         opened = [os.memfd_create("headgate", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)]
         fd = opened[0]
         try:
@@ -325,10 +181,11 @@ cdef class Segment:
             raise ValueError(f"descriptor {fd} is no headgate segment: its magic is {text[:8]!r}")
         if found.layout != LAYOUT:
             raise ValueError(f"the segment has layout {found.layout}, this engine knows layout {LAYOUT}")
-        if not (1 <= found.workers <= 1024 and 1 <= found.backends <= 1 << 20 and 1 <= found.pools <= 1 << 16):
+        if not (1 <= found.workers <= 1024 and 1 <= found.backends <= 1 << 20 and 1 <= found.pools <= 1 << 16
+                and 1 <= found.routes <= 1 << 20 and 1 <= found.listeners <= 1 << 16):
             raise ValueError(f"the segment's header is damaged: {found.workers} workers, {found.backends} backends, "
-                             f"{found.pools} pools")
-        fill_header(&wanted, found.workers, found.backends, found.pools)
+                             f"{found.pools} pools, {found.routes} routes, {found.listeners} listeners")
+        fill_header(&wanted, found.workers, found.backends, found.pools, found.routes, found.listeners)
         if memcmp(&found, &wanted, sizeof(Header)) != 0:
             raise ValueError("the segment was laid out by another build of the engine: its record sizes differ")
         size = os.fstat(fd).st_size
@@ -380,37 +237,47 @@ cdef class Segment:
     cdef int used_workers(self) noexcept:
         return <int>load32(<uint32_t *>(self._base + USED_OFFSET))
 
+    cdef SupervisorCounters *supervisor(self) noexcept:
+        return <SupervisorCounters *>(self._base + SUPERVISOR_OFFSET)
+
     cdef BackendState *state(self, int slot) noexcept:
-        return <BackendState *>(self._base + PAGE) + slot
+        return <BackendState *>(self._base + self.at.states) + slot
+
+    cdef BackendPlaces *backend_places(self, int slot) noexcept:
+        return <BackendPlaces *>(self._base + self.at.backend_places) + slot
+
+    cdef PoolPlaces *pool_places(self, int pool) noexcept:
+        return <PoolPlaces *>(self._base + self.at.pool_places) + pool
+
+    cdef BackendMarks *marks(self, int slot) noexcept:
+        return <BackendMarks *>(self._base + self.at.marks) + slot
 
     cdef char *_worker(self, int worker) noexcept:
-        return (self._base + PAGE + states_size(self.backend_capacity) + places_size(self.backend_capacity, self.pool_capacity)
-                + worker * worker_size(self.backend_capacity, self.pool_capacity))
-
-    cdef BackendCounters *backend_counters(self, int worker, int slot) noexcept:
-        return <BackendCounters *>(self._worker(worker) + rounded(sizeof(WorkerCounters), PAGE)) + slot
+        return self._base + self.at.workers + worker * self.at.worker
 
     cdef WorkerCounters *worker_counters(self, int worker) noexcept:
         return <WorkerCounters *>self._worker(worker)
 
+    cdef BackendCounters *backend_counters(self, int worker, int slot) noexcept:
+        return <BackendCounters *>(self._worker(worker) + self.at.backends) + slot
+
     cdef Histogram *pool_latency(self, int worker, int pool) noexcept:
-        return <Histogram *>(<char *>self.backend_counters(worker, 0)
-                             + rounded(self.backend_capacity * sizeof(BackendCounters), PAGE)
-                             + pool * histogram_stride())
+        return <Histogram *>(self._worker(worker) + self.at.pool_latency + pool * self.at.histogram)
 
     cdef Histogram *pool_first_byte(self, int worker, int pool) noexcept:
-        return <Histogram *>(<char *>self.pool_latency(worker, pool)
-                             + rounded(self.pool_capacity * histogram_stride(), PAGE))
-
-    cdef BackendPlaces *backend_places(self, int slot) noexcept:
-        return <BackendPlaces *>(self._base + PAGE + states_size(self.backend_capacity)) + slot
-
-    cdef PoolPlaces *pool_places(self, int pool) noexcept:
-        return <PoolPlaces *>(<char *>self.backend_places(0) + rounded(self.backend_capacity * sizeof(BackendPlaces), PAGE)) + pool
+        return <Histogram *>(self._worker(worker) + self.at.pool_first_byte + pool * self.at.histogram)
 
     cdef PoolCounters *pool_counters(self, int worker, int pool) noexcept:
-        return <PoolCounters *>(<char *>self.pool_first_byte(worker, 0)
-                                + rounded(self.pool_capacity * histogram_stride(), PAGE)) + pool
+        return <PoolCounters *>(self._worker(worker) + self.at.pools) + pool
+
+    cdef CoarseHistogram *backend_first_byte(self, int worker, int slot) noexcept:
+        return <CoarseHistogram *>(self._worker(worker) + self.at.backend_first_byte + slot * self.at.coarse)
+
+    cdef RouteCounters *route_counters(self, int worker, int route) noexcept:
+        return <RouteCounters *>(self._worker(worker) + self.at.routes + (route if route < self.route_capacity else 0) * self.at.route)
+
+    cdef ListenerCounters *listener_counters(self, int worker, int listener) noexcept:
+        return <ListenerCounters *>(self._worker(worker) + self.at.listeners) + (listener if listener < self.listener_capacity else 0)
 
     cdef void wake(self, int worker) noexcept:
         """Make another worker look at its queues. Does nothing where there are no eventfds."""
@@ -443,40 +310,36 @@ cdef class Segment:
             raise IndexError(f"pool slot {pool}: the segment has {self.pool_capacity}")
         return 0
 
+    cdef int _check_route(self, int route) except -1:
+        self._open()
+        if not 0 <= route < self.route_capacity:
+            raise IndexError(f"route slot {route}: the segment has {self.route_capacity}")
+        return 0
+
+    cdef int _check_listener(self, int listener) except -1:
+        self._open()
+        if not 0 <= listener < self.listener_capacity:
+            raise IndexError(f"listener slot {listener}: the segment has {self.listener_capacity}")
+        return 0
+
+
+include "segment_sums.pxi"
+include "segment_states.pxi"
+include "segment_counts.pxi"
+
+
+cdef class Segment(SegmentCounts):
+    """The shared memory of one process tree; see the module's docstring.
+
+    `create` in the supervisor, `open` in a worker that inherited the descriptor. `fd` belongs to the segment and is
+    closed with it; `workers`, `backend_capacity` and `pool_capacity` are what it was laid out for; `used` says how many
+    of the workers' parts have been in use, which is as far as sums go.
+
+    Every method raises ValueError once the segment is closed and IndexError for a worker, slot or pool it was not laid
+    out for.
+    """
+
     # -- written by the supervisor
-
-    def set_backend(self, int slot, *, flags=None, weight=None, str reason=None, since_ms=None, ramp=None):
-        """Writes what is given of a backend's state and leaves the rest; bump_generation() makes workers look.
-
-        flags: PRESENT, ENABLED... of this module. weight: 0 to 256, else ValueError. reason: why, cut at 215 bytes of
-        UTF-8. since_ms: milliseconds since 1970 at which the state last changed. ramp: (from_ms, ms), CLOCK_MONOTONIC
-        and how long; (0, 0) for none.
-        """
-        cdef BackendState *state
-        cdef uint32_t sequence
-        cdef uint32_t new_flags = 0 if flags is None else flags
-        cdef uint64_t new_since = 0 if since_ms is None else since_ms
-        cdef bytes text = b"" if reason is None else as_reason(reason)
-        cdef uint64_t ramp_from = 0 if ramp is None else ramp[0]
-        cdef uint32_t ramp_for = 0 if ramp is None else ramp[1]
-        self._check_slot(slot)
-        if weight is not None and not 0 <= weight <= MAX_WEIGHT:
-            raise ValueError(f"a weight is 0 to {MAX_WEIGHT}, not {weight}")
-        state = self.state(slot)
-        sequence = begin_write(state)
-        if flags is not None:
-            store32(&state.flags, new_flags)
-        if weight is not None:
-            store32(&state.weight, weight)
-        if since_ms is not None:
-            store64(&state.since_ms, new_since)
-        if ramp is not None:
-            store64(&state.ramp_from_ms, ramp_from)
-            store32(&state.ramp_ms, ramp_for)
-        if reason is not None:
-            memset(state.reason, 0, sizeof(state.reason))
-            memcpy(state.reason, <const char *>text, len(text))
-        end_write(state, sequence)
 
     def clear_backend(self, int slot):
         """Frees a slot for another backend: its state and, in every worker's part, its counters become zero.
@@ -505,7 +368,9 @@ cdef class Segment:
             # What follows `active`, without `idle` and what comes behind `status`.
             memset(&c.attempts, 0, <char *>&c.idle - <char *>&c.attempts)
             memset(c.status, 0, sizeof(c.status))
+            clear_coarse(self.backend_first_byte(worker, slot))
         self.backend_places(slot).wanted = 0
+        memset(self.marks(slot), 0, sizeof(BackendMarks))
 
     def clear_pool(self, int pool):
         """Frees a pool's slot for another pool: histograms and counters become zero in every worker's part; gauges stay."""
@@ -517,6 +382,20 @@ cdef class Segment:
             memset(self.pool_first_byte(worker, pool), 0, sizeof(Histogram))
             c = self.pool_counters(worker, pool)
             memset(&c.queued, 0, <char *>&c.reserved - <char *>&c.queued)
+
+    def clear_route(self, int route):
+        """Frees a route's slot for another route: its counters become zero in every worker's part."""
+        cdef int worker
+        self._check_route(route)
+        for worker in range(self.used_workers()):
+            memset(self.route_counters(worker, route), 0, sizeof(RouteCounters))
+
+    def clear_listener(self, int listener):
+        """The same for a listener's slot."""
+        cdef int worker
+        self._check_listener(listener)
+        for worker in range(self.used_workers()):
+            memset(self.listener_counters(worker, listener), 0, sizeof(ListenerCounters))
 
     def use_workers(self, int count):
         """Workers 0 to count - 1 count from now on: their parts are in every sum, for good. Fewer than before: no change."""
@@ -530,16 +409,6 @@ cdef class Segment:
         """How many workers' parts have been in use."""
         self._open()
         return self.used_workers()
-
-    def heartbeat_s(self, int worker):
-        """When this worker last looked after its house, in seconds of CLOCK_MONOTONIC; 0 = never."""
-        self._check_worker(worker)
-        return load64(&self.worker_counters(worker).heartbeat_ms) / 1000
-
-    def bump_generation(self):
-        """Tells every worker that some state changed; returns the new generation."""
-        self._open()
-        return add_release(self.generation_word(), 1)
 
     def zero_worker_gauges(self, int worker):
         """After a worker's death: what it had open counts as gone (active, idle, connections, in_flight, tunnels, waiting).
@@ -566,7 +435,7 @@ cdef class Segment:
         start = <char *>self.pool_counters(worker, 0) - self._base
         for slot in self._touched(start, sizeof(PoolCounters), self.pool_capacity):
             self._return_pool(worker, slot)
-        for slot in self._touched(PAGE, sizeof(BackendState)):
+        for slot in self._touched(self.at.states, sizeof(BackendState)):
             state = self.state(slot)
             swap32(&state.probe, worker + 1, 0)
         for other in range(self.used_workers()):
@@ -590,11 +459,6 @@ cdef class Segment:
         store64(&c.oldest, 0)
         store64(&c.limit, 0)
 
-    def release_probe(self, int slot):
-        """Frees a backend's half-open probe, whoever holds it."""
-        self._check_slot(slot)
-        store32_release(&self.state(slot).probe, 0)
-
     def _touched(self, size_t start, size_t record, count=None):
         """The slots whose record in the array at `start` has memory behind it: looking allocates nothing."""
         cdef size_t stop = start + (self.backend_capacity if count is None else <int>count) * record
@@ -610,234 +474,10 @@ cdef class Segment:
             yield from range((here - start) // record, (end - start + record - 1) // record)
             here = end
 
-    # -- read by anyone
 
-    @property
-    def generation(self):
-        """How often some backend's state changed."""
-        self._open()
-        return load64(self.generation_word())
-
-    def backend_flags(self, int slot):
-        """BackendFlag bits."""
-        self._check_slot(slot)
-        return load32(&self.state(slot).flags)
-
-    def backend_weight(self, int slot):
-        """0 to 256."""
-        self._check_slot(slot)
-        return load32(&self.state(slot).weight)
-
-    def backend_since_ms(self, int slot):
-        """Milliseconds since 1970 at which the state last changed; 0 = never."""
-        self._check_slot(slot)
-        return load64(&self.state(slot).since_ms)
-
-    def backend_ramp(self, int slot):
-        """(from_ms, ms): CLOCK_MONOTONIC at which its share begins to grow, and for how long it does; (0, 0) = none."""
-        self._check_slot(slot)
-        return load64(&self.state(slot).ramp_from_ms), load32(&self.state(slot).ramp_ms)
-
-    def backend_reason(self, int slot):
-        """Why the backend is in its state."""
-        return self.backend_state(slot)[2]
-
-    def backend_state(self, int slot):
-        """(flags, weight, reason, since_ms), all of one moment: never half of one change and half of the next."""
-        cdef BackendState *state
-        cdef BackendState copy
-        cdef uint32_t before
-        cdef int tries
-        self._check_slot(slot)
-        state = self.state(slot)
-        for tries in range(SPINS + SLEEPS):
-            if tries > SPINS:
-                with nogil:
-                    usleep(SLEEP_US)
-            before = load32_acquire(&state.sequence)
-            memcpy(&copy, state, sizeof(BackendState))
-            fence_acquire()
-            if not before & 1 and load32(&state.sequence) == before:
-                break
-        copy.reason[sizeof(copy.reason) - 1] = 0
-        return copy.flags, copy.weight, (<char *>copy.reason).decode("utf-8", "replace"), copy.since_ms
-
-    def claim_probe(self, int slot, int worker):
-        """Takes the backend's half-open probe for `worker`; False when it is taken (by this worker, too)."""
-        self._check_slot(slot)
-        self._check_worker(worker)
-        return swap32(&self.state(slot).probe, 0, worker + 1)
-
-    def probe_holder(self, int slot):
-        """The worker that holds the half-open probe, or None."""
-        self._check_slot(slot)
-        held = load32(&self.state(slot).probe)
-        return held - 1 if held else None
-
-    def backend_totals(self, int slot):
-        """The backend's counters, summed over workers: BackendTotals."""
-        cdef BackendTotals total = BackendTotals.__new__(BackendTotals)
-        cdef BackendCounters *c
-        cdef int64_t active = 0, idle = 0, connections = 0
-        cdef uint64_t attempts = 0, succeeded = 0, failed = 0, received = 0, sent = 0
-        cdef uint64_t connects = 0, reused = 0, retried = 0
-        cdef uint64_t[6] status
-        cdef int worker, index
-        self._check_slot(slot)
-        memset(status, 0, sizeof(status))
-        for worker in range(self.used_workers()):
-            c = self.backend_counters(worker, slot)
-            active += load_signed(&c.active)
-            idle += load_signed(&c.idle)
-            connections += load_signed(&c.connections)
-            attempts += load64(&c.attempts)
-            succeeded += load64(&c.succeeded)
-            failed += load64(&c.failed)
-            received += load64(&c.bytes_received)
-            sent += load64(&c.bytes_sent)
-            connects += load64(&c.connects)
-            reused += load64(&c.reused)
-            retried += load64(&c.retried)
-            for index in range(6):
-                status[index] += load64(&c.status[index])
-        total.active = active
-        total.idle = idle
-        total.connections = connections
-        total.attempts = attempts
-        total.succeeded = succeeded
-        total.failed = failed
-        total.bytes_received = received
-        total.bytes_sent = sent
-        total.connects = connects
-        total.reused = reused
-        total.retried = retried
-        total.status = tuple([status[index] for index in range(6)])
-        return total
-
-    def backend_active(self, int slot):
-        """Attempts in flight at this backend, over all workers."""
-        cdef int64_t active = 0
-        cdef int worker
-        self._check_slot(slot)
-        for worker in range(self.used_workers()):
-            active += load_signed(&self.backend_counters(worker, slot).active)
-        return active
-
-    def places(self, int slot):
-        """(attempts in flight under max_requests, connections under max_connections) of a backend, over all workers; 0
-        for what has no limit."""
-        cdef BackendPlaces *places
-        self._check_slot(slot)
-        places = self.backend_places(slot)
-        return places_taken(&places.requests), places_taken(&places.connections)
-
-    def pool_totals(self, int pool):
-        """A pool's limits and queue over all workers: PoolTotals in stats.pyi."""
-        cdef PoolPlaces *places
-        cdef PoolCounters *c
-        cdef int worker
-        cdef uint64_t queued = 0, queued_ns = 0, timeouts = 0, overloaded = 0, left = 0, limit = 0
-        self._check_pool(pool)
-        places = self.pool_places(pool)
-        for worker in range(self.used_workers()):
-            c = self.pool_counters(worker, pool)
-            queued += load64(&c.queued)
-            queued_ns += load64(&c.queued_ns)
-            timeouts += load64(&c.queue_timeouts)
-            overloaded += load64(&c.overloaded)
-            left += load64(&c.left)
-            limit += load64(&c.limit)
-        return {
-            "requests": places_taken(&places.requests), "waiting": places_taken(&places.waiting), "fresh": places_taken(&places.fresh),
-            "queued": queued, "queued_ns": queued_ns, "queue_timeouts": timeouts, "overloaded": overloaded, "left": left,
-            "limit": limit / 1000,
-        }
-
-    def worker_totals(self, int worker):
-        """One worker's counters by the names of WorkerCounters in stats.pxd; `status` and `kind` are lists."""
-        self._check_worker(worker)
-        return worker_values(self.worker_counters(worker))
-
-    def totals(self):
-        """The same summed over workers, without heartbeat_ms, generation and started_ms."""
-        cdef int worker
-        self._open()
-        total = worker_values(self.worker_counters(0))
-        for name in NOT_SUMMED:
-            del total[name]
-        for worker in range(1, self.used_workers()):
-            values = worker_values(self.worker_counters(worker))
-            for name, sum_so_far in total.items():
-                if isinstance(sum_so_far, list):
-                    total[name] = [a + b for a, b in zip(sum_so_far, values[name])]
-                else:
-                    total[name] = sum_so_far + values[name]
-        return total
-
-    def kind_counts(self):
-        """Exchanges by how they ended, over all workers, indexed by headgate.errors.Kind."""
-        return self.totals()["kind"]
-
-    def latency(self, int pool, *, bint first_byte=False):
-        """Latency of a pool's exchanges over all workers: their total time, or the time to their first byte."""
-        cdef Histogram *h
-        cdef uint64_t[HISTOGRAM_BUCKETS] sums
-        cdef uint64_t count = 0, sum_ns = 0
-        cdef int worker, index
-        self._check_pool(pool)
-        memset(sums, 0, sizeof(sums))
-        for worker in range(self.used_workers()):
-            h = self.pool_first_byte(worker, pool) if first_byte else self.pool_latency(worker, pool)
-            count += load64(&h.count)
-            sum_ns += load64(&h.sum_ns)
-            for index in range(HISTOGRAM_BUCKETS):
-                sums[index] += load64(&h.bucket[index])
-        buckets = [(bucket_start(index + 1), sums[index]) for index in range(HISTOGRAM_BUCKETS) if sums[index]]
-        return Latency(count, sum_ns, buckets)
-
-    # -- written by a worker, from Python (the engine writes through pointers)
-
-    def add_worker(self, int worker, str name, int64_t amount=1, *, int index=0):
-        """Adds to one of the worker's own counters; `index` for "status" and "kind". KeyError for an unknown name."""
-        cdef uint64_t *word
-        self._check_worker(worker)
-        word = worker_word(self.worker_counters(worker), name, index)
-        store64(word, load64(word) + <uint64_t>amount)
-
-    def set_worker(self, int worker, str name, uint64_t value):
-        """Sets one of the worker's own words, such as started_ms or generation. KeyError for an unknown name."""
-        self._check_worker(worker)
-        store64(worker_word(self.worker_counters(worker), name, 0), value)
-
-    def add_backend(self, int worker, int slot, str name, int64_t amount=1, *, int index=0):
-        """Adds to one of the worker's own counters of a backend; `index` for "status". KeyError for an unknown name."""
-        cdef uint64_t *word
-        self._check_worker(worker)
-        self._check_slot(slot)
-        word = backend_word(self.backend_counters(worker, slot), name, index)
-        store64(word, load64(word) + <uint64_t>amount)
-
-    def take_place(self, int worker, int slot, uint32_t limit):
-        """Takes one of `limit` places for attempts at a backend, for `worker`; False when all are taken."""
-        cdef BackendCounters *c
-        self._check_worker(worker)
-        self._check_slot(slot)
-        c = self.backend_counters(worker, slot)
-        return places_take(&self.backend_places(slot).requests, limit, &c.requests_held, &c.requests_pending)
-
-    def give_place(self, int worker, int slot):
-        """Gives one back; does nothing when `worker` holds none."""
-        cdef BackendCounters *c
-        self._check_worker(worker)
-        self._check_slot(slot)
-        c = self.backend_counters(worker, slot)
-        places_add(&self.backend_places(slot).requests, -1, &c.requests_held, &c.requests_pending)
-
-    def add_latency(self, int worker, int pool, uint64_t ns, *, bint first_byte=False):
-        """Counts one duration in the worker's own histogram of a pool."""
-        self._check_worker(worker)
-        self._check_pool(pool)
-        histogram_add(self.pool_first_byte(worker, pool) if first_byte else self.pool_latency(worker, pool), ns)
+cdef void clear_coarse(CoarseHistogram *h) noexcept nogil:
+    if h.sum_ns:        # only looked at where nothing was counted
+        memset(h, 0, sizeof(CoarseHistogram))
 
 
 cdef void return_share(Segment segment, int worker, uint64_t *word, size_t where) noexcept:
@@ -896,6 +536,9 @@ cdef Segment mapped(int fd, Header *header, tuple wakes):
     segment.workers = header.workers
     segment.backend_capacity = header.backends
     segment.pool_capacity = header.pools
+    segment.route_capacity = header.routes
+    segment.listener_capacity = header.listeners
+    segment.at = lay_out(header.workers, header.backends, header.pools, header.routes, header.listeners)
     return segment
 
 

@@ -9,6 +9,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from headgate.engine.head cimport Head
 from headgate.engine.http1 cimport Answer, Forward
+from headgate.engine.proxy_protocol cimport ProxyHeader
 from headgate.engine.reactor cimport Handler
 
 cdef enum:
@@ -52,6 +53,8 @@ cdef class Stream(Handler):
     cdef bint rewind(self) noexcept
     # downstream: all of the request body was sent by an earlier attempt that goes on; takes back a rewind()
     cdef void skip_body(self) noexcept
+    # downstream: who is connected, and to what address
+    cdef void ends(self, ProxyHeader *out) noexcept
     # downstream: the exchange is over, the stream may begin the next one
     cdef void complete(self, bint keep) noexcept
     # zero copy: may body bytes go from a pipe straight to this stream now (plain socket, raw framing, nothing waiting)?

@@ -86,6 +86,9 @@ cdef class Stream(Handler):
     cdef bint rewind(self) noexcept:
         return False
 
+    cdef void ends(self, ProxyHeader *out) noexcept:
+        pass
+
     cdef void complete(self, bint keep) noexcept:
         pass
 

@@ -299,6 +299,10 @@ cdef class Circle:
                 i += 1
         return best
 
+    def __deepcopy__(self, memo):
+        # A look-up changes nothing, and what sets shares is not asked of a copy (explain/picking.py).
+        return self
+
     def find(self, uint64_t key):
         """Index of the backend that has this 64-bit hash; -1 in an empty circle."""
         cdef uint32_t found = self._find(key)
@@ -366,6 +370,10 @@ cdef class Continuum:
             else:
                 high = middle
         return low if low < self.count else 0
+
+    def __deepcopy__(self, memo):
+        # A look-up changes nothing, and what sets shares is not asked of a copy (explain/picking.py).
+        return self
 
     def find(self, uint32_t key):
         """Index of the backend that has this 32-bit hash; -1 without points."""
@@ -531,6 +539,10 @@ cdef class Maglev:
 
     def __dealloc__(self):
         free(self.table)
+
+    def __deepcopy__(self, memo):
+        # A look-up changes nothing, and what sets shares is not asked of a copy (explain/picking.py).
+        return self
 
     def find(self, uint64_t key):
         """Index of the backend that has this 64-bit hash; -1 in an empty table."""

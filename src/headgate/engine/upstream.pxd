@@ -8,6 +8,7 @@ from headgate.engine.head cimport Head
 from headgate.engine.http1 cimport ChunkDecoder, Limits
 from headgate.engine.model cimport Backend
 from headgate.engine.pipes cimport Pipe
+from headgate.engine.proxied cimport Prelude
 from headgate.engine.reactor cimport Timer, TimerQueue
 from headgate.engine.stream cimport ExchangeBase
 
@@ -17,6 +18,7 @@ cdef enum UpstreamState:
     UP_HEAD                     # request under way, response head not complete
     UP_BODY
     UP_IDLE
+    UP_TLS                      # connected, the TLS handshake is under way
 
 cdef class BackendConnection(Connection):
     cdef Backend backend
@@ -46,8 +48,10 @@ cdef class BackendConnection(Connection):
     cdef bint never_sent        # the first send of the request failed: nothing of it left this machine
     cdef bint processing
     cdef bint again             # resume() was called while processing
-    cdef bint no_splice         # the kernel refused, or no pipe was free: this body is copied
+    cdef bint no_splice         # TLS, or the kernel refused, or no pipe was free: this body is copied
+    cdef bint shake_waits       # counted in Context.shakes_waiting
     cdef Pipe *pipe             # holds body bytes on their way to the client
+    cdef Prelude *prelude       # what is sent before anything else, once
     cdef char *trailer
     cdef size_t trailer_size
 
@@ -58,6 +62,12 @@ cdef class BackendConnection(Connection):
     cdef void attach(self, ExchangeBase exchange, Head *head, uint8_t method, uint16_t flags) noexcept
     cdef void detach(self, bint keep) noexcept                      # the exchange is done with it
     cdef void _connected(self) noexcept
+    cdef void _established(self) noexcept
+    cdef void _begin_tls(self) noexcept
+    cdef void _shake(self, bint waited) noexcept
+    cdef int _refused(self) noexcept
+    cdef bint _unread_tls(self) noexcept
+    cdef void _keep_session(self) noexcept
     cdef void _connect_failed(self, int kind) noexcept
     cdef bint _grow_head(self) noexcept
     cdef bint _replace_inbuf(self, size_t size) noexcept

@@ -4,6 +4,8 @@ Idle connections stand on a LIFO stack per backend: the most recently used one i
 connection is never used again when it is readable (bytes nobody asked for, or FIN) or older than the idle time learned for
 this backend; what still goes wrong is the race of RFC 9112 section 9.3.1, reported as KIND_STALE.
 """
+import logging
+
 from cpython.ref cimport PyObject
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
@@ -13,7 +15,7 @@ from headgate.engine.buffers cimport LARGE_BUFFER, SMALL_BUFFER, Buffer, buffer_
 from headgate.engine.connection cimport Connection
 from headgate.engine.context cimport (
     KIND_BAD_BODY, KIND_BAD_HEAD, KIND_CONNECT_FAILED, KIND_CONNECT_REFUSED, KIND_CONNECT_TIMEOUT, KIND_LOCAL_RESOURCE, KIND_OK,
-    KIND_OVERLOADED, KIND_RESET, KIND_STALE, KIND_TRUNCATED, Context,
+    KIND_OVERLOADED, KIND_RESET, KIND_STALE, KIND_TLS_HANDSHAKE, KIND_TLS_VERIFY, KIND_TRUNCATED, Context,
 )
 from headgate.engine.head cimport FRAMING_CHUNKED, FRAMING_CLOSE, FRAMING_LENGTH, FRAMING_NONE, FRAMING_TUNNEL, HEAD_IDEMPOTENT, HEAD_KEEP_ALIVE, Head
 from headgate.engine.http1 cimport (
@@ -27,8 +29,12 @@ from headgate.engine.libc_net cimport (
 )
 from headgate.engine.model cimport Backend
 from headgate.engine.pipes cimport Pipe, pipe_acquire, pipe_release
+from headgate.engine.proxied cimport prelude_send
 from headgate.engine.stream cimport SEND_BROKEN, ExchangeBase
+from headgate.engine.tls cimport TLS_DONE, TLS_GONE, TLS_NO_BUFFER, TLS_WAIT, Tls
 from headgate.engine.waiting cimport NO_PLACE, give_connection, take_connection
+
+logger = logging.getLogger("headgate.engine")
 
 cdef enum:
     TIMER_CONNECT = 1
@@ -42,6 +48,9 @@ cdef enum:
     # Below this, two system calls and a pipe cost more than the copy they save.
     SPLICE_LEAST = 32768
     SPLICE_MOST = 262144
+
+# A backend that fails every handshake is told of once a minute, not with every request.
+cdef int64_t TLS_SAID_EVERY_NS = 60000000000
 
 cdef Limits _RESPONSE_LIMITS
 _RESPONSE_LIMITS.head = RESPONSE_HEAD
@@ -66,7 +75,6 @@ cdef BackendConnection take_idle(Backend backend, Context ctx, bint repeatable, 
     """
     cdef BackendConnection connection
     cdef int64_t age, limit = backend.learned_idle
-    cdef char byte
     if repeatable:
         # A tenth below what was learned, since the backend's clock started before ours.
         limit = limit - limit // 10 if limit else 0
@@ -85,7 +93,7 @@ cdef BackendConnection take_idle(Backend backend, Context ctx, bint repeatable, 
         connection.state = UP_HEAD
         connection.idle_age = age
         ctx.suspend(&connection.timer)
-        if connection.hung_up or (not repeatable and recv(connection.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0):
+        if connection.hung_up or (not repeatable and connection._unread()):
             # FIN, or bytes nobody asked for, whose event is still to come. The look costs a system call, so only requests
             # that could not be repeated pay for it.
             backend.learn_idle(age, False)
@@ -104,6 +112,7 @@ cdef class BackendConnection(Connection):
     def __dealloc__(self):
         if self.ctx is not None:
             self.ctx.disarm(&self.timer)
+        free(self.prelude)
 
     def drop(self) -> None:
         """Close an idle connection (Backend.close_idle)."""
@@ -188,6 +197,9 @@ cdef class BackendConnection(Connection):
         self.address_index += 1
         # Whoever listened there is gone: what was learned of its idle time came from its end.
         self.backend.learned_idle = self.backend.proven_idle = 0
+        if self.tls is not None:
+            self.tls.drop(&self.ctx.buffers)
+            self.tls = None
         if self.addresses_left and self.ctx.now < self.connect_until:
             kind = self._connect_next()
             if kind == KIND_OK:
@@ -208,6 +220,16 @@ cdef class BackendConnection(Connection):
             if getpeername(self.fd, <sockaddr *>&peer, &peer_size) == 0 and own_size == peer_size and memcmp(&own, &peer, own_size) == 0:
                 self._connect_failed(KIND_CONNECT_REFUSED)
                 return
+        if self.prelude != NULL and not prelude_send(self.fd, self.prelude):
+            self._connect_failed(KIND_CONNECT_FAILED)
+            return
+        if self.backend.tls is not None:
+            self._begin_tls()
+            return
+        self._established()
+
+    cdef void _established(self) noexcept:
+        """Requests can be sent."""
         self.ctx.disarm(&self.timer)
         self.backend.preferred = self.address_index
         self.backend.counters.connects += 1
@@ -217,6 +239,79 @@ cdef class BackendConnection(Connection):
             self._close()
             return
         self.exchange.upstream_connected()
+
+    # -- TLS ----------------------------------------------------------------------------------------------------
+
+    cdef void _begin_tls(self) noexcept:
+        """The handshake has the time that the connection had (as nginx has it)."""
+        cdef Backend backend = self.backend
+        cdef object session = None
+        self.state = UP_TLS
+        self.ctx.arm(&self.timer, self._connect_time(), TIMER_CONNECT)
+        if backend.session is not None and backend.session_of[0] is backend.tls and backend.session_of[1] == backend.server_name:
+            session = backend.session
+        try:
+            self.tls = self.ctx.begin_tls(backend.tls, False, backend.server_name or None, session)
+        except BaseException as exception:
+            # A name that no certificate can have, or no memory.
+            backend.tls_error = str(exception).encode("ascii", "replace").replace(b'"', b"'").replace(b"\\", b"/")
+            self._connect_failed(self._refused())
+            return
+        self._shake(False)
+
+    cdef void _shake(self, bint waited) noexcept:
+        cdef int outcome
+        cdef Tls tls = self.tls
+        if not self.ctx.may_shake(self, waited):
+            self.shake_waits = True
+            return
+        outcome = self.ctx.shake(tls, self.fd)
+        if outcome == TLS_WAIT:
+            if tls.unsent is not None and tls.push(self.fd) < 0:
+                outcome = TLS_GONE
+            else:
+                return
+        if outcome == TLS_DONE:
+            self.readable = tls.more()
+            self._established()
+            return
+        if outcome == TLS_NO_BUFFER:
+            self._connect_failed(KIND_LOCAL_RESOURCE)
+            return
+        self.backend.tls_error = tls.reason if tls.reason is not None else b"the connection ended during the handshake"
+        self._connect_failed(self._refused())
+
+    cdef int _refused(self) noexcept:
+        """There is no TLS with this backend: the Kind, and a line in the log once a minute, since each request meets it again."""
+        cdef Backend backend = self.backend
+        cdef bint verify = self.tls is not None and self.tls.verify_failed
+        if backend.tls_said == 0 or self.ctx.now - backend.tls_said > TLS_SAID_EVERY_NS:
+            backend.tls_said = self.ctx.now
+            try:
+                logger.warning("backend %s of pool %s: %s: %s", backend.name, backend.pool.name,
+                               "its certificate is not accepted" if verify else "no TLS with it", backend.tls_error.decode())
+            except BaseException as exception:
+                self.ctx.error("the warning of a failed handshake", exception)
+        return KIND_TLS_VERIFY if verify else KIND_TLS_HANDSHAKE
+
+    cdef bint _unread_tls(self) noexcept:
+        """_unread() where what came may be for TLS alone (a ticket, a new key)."""
+        cdef char byte
+        self.tls.drained = False
+        if self.tls.receive(self.fd, &self.ctx.buffers, &byte, 1) != -1:
+            return True
+        self.readable = False
+        return False
+
+    cdef void _keep_session(self) noexcept:
+        """For the next handshake with this backend. Of TLS 1.3 it comes with the first answer (RFC 8446 section 4.6.1), so this is when it is asked for."""
+        cdef Backend backend = self.backend
+        self.tls.keep_session = False
+        try:
+            backend.session = self.tls.session_object.session
+            backend.session_of = (self.tls.session_object.context, backend.server_name)
+        except BaseException as exception:
+            self.ctx.error("the TLS session of a backend", exception)
 
     # -- one exchange -------------------------------------------------------------------------------------------
 
@@ -231,7 +326,7 @@ cdef class BackendConnection(Connection):
         self.got_bytes = False
         self.send_broken = False
         self.never_sent = False
-        self.no_splice = False
+        self.no_splice = self.backend.tls is not None
         self.reusable = False
         self.out_total = 0
         self.chunk_left = 0
@@ -245,8 +340,10 @@ cdef class BackendConnection(Connection):
         if self.fd < 0:
             self._close()
             return
+        if self.tls is not None and self.tls.keep_session:
+            self._keep_session()
         if (keep and self.state == UP_HEAD and self.reusable and not self.hung_up and not self.send_broken and self.in_end == self.in_pos
-                and self.out_end == self.out_pos and self.backend.idle_count < self.backend.pool.keepalive and not self.ctx.draining
+                and self.all_sent() and self.backend.idle_count < self.backend.pool.keepalive and not self.ctx.draining
                 and not (self.readable and self._unread())):
             self.release_in()
             self._push_idle()
@@ -269,8 +366,8 @@ cdef class BackendConnection(Connection):
             return SEND_BROKEN
         written = write_request(self.outbuf.data + self.out_end, self.outbuf.capacity - self.out_end, head, forward)
         if written < 0:
-            # A head at the limit that grew: X-Forwarded-Host repeats Host. Twice its size always holds it.
-            if self.reserve_out(size + head.length) < 0:
+            # A head at the limit that grew: X-Forwarded-Host and Forwarded repeat Host. Three times its size always holds it.
+            if self.reserve_out(size + 2 * head.length) < 0:
                 return SEND_BROKEN
             written = write_request(self.outbuf.data + self.out_end, self.outbuf.capacity - self.out_end, head, forward)
             if written < 0:
@@ -307,8 +404,18 @@ cdef class BackendConnection(Connection):
                     self.readable = True
                     self._read()
             return
+        if self.tls is not None:
+            self.tls.drained = False
+            self.tls.ended = self.hung_up
+            if events & (EPOLLHUP | EPOLLERR):
+                self.tls.closed = True              # nobody is there to be told
+            if self.state == UP_TLS:
+                self._shake(False)
+                return
         if self.state == UP_IDLE:
             if events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR):
+                if self.tls is not None and not self.hung_up and not self._unread_tls():
+                    return
                 self.backend.learn_idle(self.ctx.now - self.idle_since, False)
                 self._close()
             return
@@ -339,6 +446,12 @@ cdef class BackendConnection(Connection):
             self._close()
 
     cdef void on_ready(self) noexcept:
+        if self.shake_waits:
+            self.shake_waits = False
+            self.ctx.shakes_waiting -= 1
+            if self.state == UP_TLS:
+                self._shake(True)
+                return
         if self.state == UP_HEAD or self.state == UP_BODY:
             self._read()
 
@@ -636,6 +749,10 @@ cdef class BackendConnection(Connection):
         elif self.reused and not self.got_bytes:
             self.backend.learn_idle(self.idle_age, True)
             self._fail(KIND_STALE)
+        elif self.tls is not None and self.tls.by_alert and not self.reused and not self.got_bytes:
+            # TLS 1.3: a backend looks at our certificate when we are done already. It has read nothing of the request.
+            self.backend.tls_error = self.tls.reason
+            self._fail(self._refused())
         else:
             self._fail(KIND_RESET)
 
@@ -652,7 +769,10 @@ cdef class BackendConnection(Connection):
         """Is there anything behind the answer? Asked when the last read ended exactly with it: the kernel has already told
         that there was something to read, and will not tell again."""
         cdef char byte
-        cdef ssize_t got = recv(self.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT)
+        cdef ssize_t got
+        if self.tls is not None:
+            return self._unread_tls()
+        got = recv(self.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT)
         if got < 0 and errno == EAGAIN:
             self.readable = False
             return False

@@ -7,15 +7,18 @@ object with a handful of callbacks.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import select
 import socket
+import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from headgate.errors import Kind
+from headgate.health.introduction import Introduction
 from headgate.runtime.address import describe_os_error, unpack_address
 
 # Ours, not the backend's: no descriptor, no memory, no local port. Such a check has no result.
@@ -39,10 +42,18 @@ class Result:
         return self.kind is Kind.OK
 
 
+@dataclass(frozen=True, slots=True)
+class Secured:
+    """TLS with a backend. server_name: whom it must be, by SNI and by its certificate."""
+
+    context: ssl.SSLContext
+    server_name: str
+
+
 class Probe(Protocol):
     """What is asked over the connection, and how the answer is judged. Immutable: one serves any number of checks."""
 
-    request: bytes  # sent once connected; b"" = being connected is enough
+    request: bytes  # sent once connected; b"" = being connected (and secured, where TLS is spoken) is enough
 
     def judge(self, data: bytes, *, eof: bool) -> Result | None:
         """The verdict on all bytes received so far, or None to wait for more. Must answer when `eof` is true."""
@@ -93,25 +104,49 @@ class Poller:
 class Check:
     """A check under way. Tries the addresses in turn; the first verdict that is "ok" wins, else the last one stands.
 
-    poller: where it waits. addresses: packed `struct sockaddr` values, at least one. probe: what to ask.
+    poller: where it waits. addresses: packed `struct sockaddr` values, at least one. probe: what to ask. introduction:
+    what is said before.
     done: called exactly once, unless cancelled, with the result; None means that the fault is ours and nothing was
     learned. It may be called before `start` returns. The owner calls `expire` when an address has had its time.
+    tls: how TLS is spoken; None: plain.
     """
 
-    __slots__ = ("_addresses", "_data", "_discarding", "_done", "_index", "_poller", "_probe", "_sent", "_sock")
+    __slots__ = (
+        "_addresses",
+        "_data",
+        "_discarding",
+        "_done",
+        "_handshaking",
+        "_index",
+        "_introduction",
+        "_poller",
+        "_probe",
+        "_sent",
+        "_sock",
+        "_tls",
+    )
 
     def __init__(
-        self, poller: Poller, addresses: Sequence[bytes], probe: Probe, done: Callable[[Result | None], None]
+        self,
+        poller: Poller,
+        addresses: Sequence[bytes],
+        probe: Probe,
+        done: Callable[[Result | None], None],
+        introduction: Introduction | None = None,
+        tls: Secured | None = None,
     ) -> None:
         self._poller = poller
         self._addresses = addresses
         self._probe = probe
+        self._introduction = introduction
         self._done: Callable[[Result | None], None] | None = done
         self._index = -1
         self._sock: socket.socket | None = None
         self._data = b""
         self._sent = 0
         self._discarding = 0
+        self._tls = tls
+        self._handshaking = False
 
     @property
     def count(self) -> int:
@@ -137,6 +172,8 @@ class Check:
             self._close()
         elif self._connecting():
             self._next(Result(Kind.CONNECT_TIMEOUT, "connect timed out"))
+        elif self._handshaking:
+            self._next(Result(Kind.TLS_HANDSHAKE, "TLS handshake timed out"))
         else:
             self._next(Result(Kind.FIRST_BYTE_TIMEOUT, "no complete answer in time"))
 
@@ -169,7 +206,7 @@ class Check:
             except OSError as error:
                 code = error.errno or errno.EINVAL
             if code in (0, errno.EINPROGRESS):
-                self._data, self._sent = b"", 0
+                self._data, self._sent, self._handshaking = b"", 0, False
                 assert self._sock is not None
                 self._poller.register(self._sock.fileno(), select.EPOLLOUT, self._event)
                 return
@@ -185,6 +222,8 @@ class Check:
             return
         if self._discarding:
             self._discard(sock)
+        elif self._handshaking:
+            self._handshake(sock)
         elif mask & (select.EPOLLOUT | select.EPOLLERR | select.EPOLLHUP) and self._sent <= 0:
             self._connected(sock)
         elif mask & select.EPOLLOUT and self._sent < len(self._probe.request):
@@ -201,16 +240,69 @@ class Check:
             self._finish(None)
         elif code:
             self._next(_connect_failure(code))
-        elif not self._probe.request:
+        elif not self._introduced(sock):
+            self._next(Result(Kind.RESET, "closed as soon as it was open"))
+        elif self._tls is not None:
+            self._secure(sock, self._tls)
+        else:
+            self._ready(sock)
+
+    def _secure(self, sock: socket.socket, tls: Secured) -> None:
+        """Begin the handshake, on the same descriptor."""
+        self._poller.unregister(sock.fileno())
+        self._sock = None  # wrapping takes the descriptor from it, and closes that when it fails
+        try:
+            secured = tls.context.wrap_socket(sock, server_hostname=tls.server_name, do_handshake_on_connect=False)
+        except (OSError, ValueError) as error:  # gone again already
+            self._next(Result(Kind.RESET, describe_os_error(getattr(error, "errno", None) or errno.ECONNRESET)))
+            return
+        self._sock = secured
+        self._poller.register(secured.fileno(), select.EPOLLOUT, self._event)
+        self._handshaking = True
+        self._handshake(secured)
+
+    def _handshake(self, sock: socket.socket) -> None:
+        assert isinstance(sock, ssl.SSLSocket)
+        try:
+            sock.do_handshake()
+        except ssl.SSLWantReadError:
+            self._poller.modify(sock.fileno(), select.EPOLLIN)
+        except ssl.SSLWantWriteError:
+            self._poller.modify(sock.fileno(), select.EPOLLOUT)
+        except ssl.SSLCertVerificationError as error:
+            self._next(Result(Kind.TLS_VERIFY, f"certificate not accepted: {error.verify_message}"))
+        except ssl.SSLError as error:
+            self._next(Result(Kind.TLS_HANDSHAKE, f"TLS handshake failed: {_words(error)}"))
+        except OSError as error:
+            self._next(Result(Kind.TLS_HANDSHAKE, f"TLS handshake failed: {describe_os_error(error.errno)}"))
+        else:
+            self._handshaking = False
+            self._poller.modify(sock.fileno(), select.EPOLLOUT)
+            self._ready(sock)
+
+    def _ready(self, sock: socket.socket) -> None:
+        """Connected, and secured where that was wanted."""
+        if not self._probe.request:
             self._close()
-            self._finish(Result(Kind.OK, "connected"))
+            self._finish(Result(Kind.OK, "connected" if self._tls is None else "connected, certificate accepted"))
         else:
             self._write(sock)
 
-    def _write(self, sock: socket.socket) -> None:
+    def _introduced(self, sock: socket.socket) -> bool:
+        """Says what is to be said first: a few bytes, which a fresh connection takes at once."""
+        if self._introduction is None:
+            return True
         try:
-            self._sent += sock.send(self._probe.request[self._sent :], socket.MSG_NOSIGNAL)
-        except BlockingIOError:
+            data = self._introduction(sock)
+            return sock.send(data, socket.MSG_NOSIGNAL) == len(data)
+        except OSError:
+            return False
+
+    def _write(self, sock: socket.socket) -> None:
+        flags = 0 if isinstance(sock, ssl.SSLSocket) else socket.MSG_NOSIGNAL
+        try:
+            self._sent += sock.send(self._probe.request[self._sent :], flags)
+        except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
             return
         except OSError:
             # It may have answered before it closed: let the read side tell.
@@ -219,30 +311,40 @@ class Check:
             self._poller.modify(sock.fileno(), select.EPOLLIN)
 
     def _read(self, sock: socket.socket) -> None:
+        # What TLS has decrypted already makes no descriptor readable: as long as there is something, it is read.
+        while self._sock is sock and not self._discarding and self._read_some(sock):
+            pass
+
+    def _read_some(self, sock: socket.socket) -> bool:
+        """True when there may be more at once."""
         try:
             data = sock.recv(_READ)
-        except BlockingIOError:
-            return
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return False
+        except ssl.SSLError as error:  # a client certificate that is not wanted is refused here, in TLS 1.3
+            self._next(Result(Kind.TLS_HANDSHAKE, f"TLS failed: {_words(error)}"))
+            return False
         except OSError as error:
             self._next(Result(Kind.RESET, describe_os_error(error.errno)))
-            return
+            return False
         self._data += data
         result = self._probe.judge(self._data, eof=not data)
         if result is None:
-            return
+            return isinstance(sock, ssl.SSLSocket)
         if not result.ok and self._index + 1 < len(self._addresses):
             self._next(result)
-            return
+            return False
         if data:
             self._discarding = 1
         else:
             self._close()
         self._finish(result)
+        return False
 
     def _discard(self, sock: socket.socket) -> None:
         try:
             data = sock.recv(_READ)
-        except BlockingIOError:
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return
         except OSError:
             data = b""
@@ -259,7 +361,15 @@ class Check:
         sock, self._sock = self._sock, None
         if sock is not None:
             self._poller.unregister(sock.fileno())
+            if isinstance(sock, ssl.SSLSocket) and not self._handshaking:
+                # A close without a word is an error in the backend's log.
+                with contextlib.suppress(OSError, ValueError):
+                    sock.unwrap()
             sock.close()
+
+
+def _words(error: ssl.SSLError) -> str:
+    return (error.reason or "").replace("_", " ").lower() or "the connection was closed"
 
 
 def _met_itself(sock: socket.socket) -> bool:

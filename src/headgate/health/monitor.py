@@ -16,7 +16,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 
-from headgate.health.check import Check, Poller, Probe, Result
+from headgate.health.check import Check, Poller, Probe, Result, Secured
+from headgate.health.introduction import Introduction
 from headgate.resilience.health_state import FAST_INTERVAL_S, HealthState, State, Transition
 
 log = logging.getLogger("headgate.health")
@@ -40,6 +41,9 @@ class Plan:
     timeout_s: float
     fall: int
     rise: int
+    introduction: Introduction | None = None  # said before the probe, and before TLS
+    tls: Secured | None = None
+    """How TLS is spoken; None: plain."""
 
 
 class _Watched:
@@ -72,8 +76,8 @@ class Monitor:
 
     loop: where it runs. changed: called with (slot, transition) when a backend goes up or down, first of all when
     its first check has ended. urgent: tells whether one pass is to be enough for this slot (nothing else in its pool
-    can be used). random: for jitter. most_in_flight: checks at a time; MOST_IN_FLIGHT, or fewer where descriptors are
-    scarce, when not given.
+    can be used). judged: called with (slot, passed) for every check that has a result. random: for jitter.
+    most_in_flight: checks at a time; MOST_IN_FLIGHT, or fewer where descriptors are scarce, when not given.
     """
 
     def __init__(
@@ -82,12 +86,14 @@ class Monitor:
         changed: Callable[[int, Transition], None],
         *,
         urgent: Callable[[int], bool] = lambda slot: False,
+        judged: Callable[[int, bool], None] = lambda slot, ok: None,
         random: Random | None = None,
         most_in_flight: int | None = None,
     ) -> None:
         self._loop = loop
         self._changed = changed
         self._urgent = urgent
+        self._judge = judged
         self._random = random or Random()
         # Half of what the process may have open at most: connections to workers and lookups need some, too.
         open_files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
@@ -262,6 +268,8 @@ class Monitor:
             watched.addresses,
             watched.plan.probe,
             lambda result: self._ended(watched, token, check, result),
+            watched.plan.introduction,
+            watched.plan.tls,
         )
         watched.check = check
         watched.started = self._loop.time()
@@ -299,6 +307,7 @@ class Monitor:
     def _judged(self, watched: _Watched, result: Result) -> None:
         """A check more: report what it changes."""
         state = watched.state
+        self._judge(watched.slot, result.ok)
         if result.ok:
             changed = state.passed(state.state is State.DOWN and self._urgent(watched.slot))
         else:

@@ -16,6 +16,8 @@ from headgate.engine import stats
 from headgate.engine.stats import Latency, Segment
 from headgate.errors import MEANING, Kind
 from headgate.resilience import slow_start
+from headgate.tls.expiry import days_left
+from headgate.tls.inventory import Used
 
 State = Literal["up", "down", "unchecked", "disabled", "draining", "drained", "ejected", "half_open"]
 
@@ -136,6 +138,30 @@ class TotalStatus(Record, frozen=True):
     """Exchanges by how they ended (the log words of headgate.errors), those that occurred."""
 
 
+class CertificateStatus(Record, frozen=True, kw_only=True):
+    """A certificate in use, on a listener or shown to a pool's backends. Never its key."""
+
+    where: str
+    """ "listener :8443" or "pool web"."""
+    file: str
+    names: list[str]
+    """Host names and addresses it is for."""
+    subject: str
+    """As RFC 4514 writes it; so is the issuer."""
+    issuer: str
+    key_type: str
+    """ "EC", "RSA", "Ed25519"..."""
+    fingerprint: str
+    """SHA-256, in hexadecimal."""
+    not_before: str
+    """RFC 3339, UTC; as is not_after."""
+    not_after: str
+    days_left: int
+    """Whole days until not_after; negative once it has expired."""
+    expires_seconds: float
+    """The same in seconds."""
+
+
 class Status(Record, frozen=True):
     """The document."""
 
@@ -143,8 +169,31 @@ class Status(Record, frozen=True):
     pools: list[PoolStatus]
     totals: TotalStatus
     workers: int
+    """Processes that carry traffic now: those that begin, and those that only finish what they have, too."""
     generation: int
     version: str
+    certificates: list[CertificateStatus] = []
+
+
+def certificate_list(certificates: Iterable[Used], now_s: float) -> list[CertificateStatus]:
+    """Certificates as documents show them. now_s: seconds since 1970."""
+    now = datetime.fromtimestamp(now_s, UTC)
+    return [
+        CertificateStatus(
+            where=used.where,
+            file=used.file,
+            names=list(used.certificate.names),
+            subject=used.certificate.subject,
+            issuer=used.certificate.issuer,
+            key_type=used.certificate.key_type,
+            fingerprint=used.certificate.fingerprint,
+            not_before=moment(int(used.certificate.not_before.timestamp() * 1000)),
+            not_after=moment(int(used.certificate.not_after.timestamp() * 1000)),
+            days_left=days_left(used.certificate.not_after, now),
+            expires_seconds=(used.certificate.not_after - now).total_seconds(),
+        )
+        for used in certificates
+    ]
 
 
 def routable(flags: int) -> bool:
@@ -177,11 +226,13 @@ def build(
     version: str,
     pool_slots: Mapping[str, int] | None = None,
     in_panic: Collection[str] = (),
+    certificates: Iterable[Used] = (),
 ) -> Status:
     """The document for these backends, in their order; pools in the order in which they first occur.
 
     pool_slots: where each pool's latency is counted; a pool that is not in it has none in the document. Every pool in
     it is in the document, also one without backends. in_panic: the pools of which the segment does not tell that.
+    certificates: those in use, of which it does not either.
     """
     rows = [backend_status(segment, row) for row in backends]
     slots = pool_slots or {}
@@ -197,9 +248,10 @@ def build(
             for name, members in by_pool.items()
         ],
         totals=total_status(segment),
-        workers=segment.used,
+        workers=sum(segment.heartbeat_s(worker) > 0 for worker in range(segment.used)),
         generation=segment.generation,
         version=version,
+        certificates=certificate_list(certificates, time.time()),
     )
 
 
@@ -210,9 +262,18 @@ def render(
     version: str,
     pool_slots: Mapping[str, int] | None = None,
     in_panic: Collection[str] = (),
+    certificates: Iterable[Used] = (),
 ) -> bytes:
     """The document as JSON; see `build`."""
-    return msgspec.json.encode(build(segment, backends, version=version, pool_slots=pool_slots, in_panic=in_panic))
+    document = build(
+        segment,
+        backends,
+        version=version,
+        pool_slots=pool_slots,
+        in_panic=in_panic,
+        certificates=certificates,
+    )
+    return msgspec.json.encode(document)
 
 
 def backend_status(segment: Segment, row: BackendRow) -> BackendStatus:

@@ -155,6 +155,11 @@ class Router(Generic[T]):
         node.index, node.target = index, entry.target
 
 
+def place(entry: Entry[T]) -> tuple[str, tuple[str, ...]]:
+    """What it matches, of whatever listener: the same for two entries that match the same requests."""
+    return _host(entry), _segments(entry)
+
+
 def _host(entry: Entry[T]) -> str:
     return entry.host.lower().removesuffix(".")
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
+from random import Random
 from typing import TYPE_CHECKING, TypeVar
 
 from headgate import __version__
@@ -25,7 +26,11 @@ from headgate.config.schema import Listener as ListenerConfig
 from headgate.config.schema import Pool as PoolConfig
 from headgate.config.schema import Route as RouteConfig
 from headgate.config.schema import Strategy as StrategyConfig
+from headgate.explain.decide import explain
+from headgate.explain.question import BadQuestion
 from headgate.observe import status
+from headgate.observe.names import route_name
+from headgate.routing.identified import Guarded, IdentifiedRouter
 from headgate.routing.match import Entry, Router
 from headgate.runtime import messages
 from headgate.runtime.cores import worker_count
@@ -34,9 +39,14 @@ from headgate.runtime.parts import EngineParts, Parts
 from headgate.runtime.pool import Member, WorkerPool, set_addresses
 from headgate.runtime.snapshot import Snapshot
 from headgate.runtime.transport import Channel, TransportError
+from headgate.tls.built import Built
+from headgate.tls.files import TlsFiles
+from headgate.tls.identity import identify
+from headgate.tls.inventory import Used, used
 
 if TYPE_CHECKING:
     from headgate.engine import AccessLog, Backend, Engine, Listener, Pool, Route, Segment, StaticAnswer
+    from headgate.engine.decisions import Decisions
 
     _Way = list[tuple[Pool, PoolTimeouts]]
 
@@ -50,6 +60,9 @@ TICK_S = 1.0
 # What an old log's file may take to swallow its last lines: nothing else moves in this worker meanwhile.
 _LOG_CLOSE_S = 0.25
 
+# What is kept of a query, in the engine's numbers.
+_QUERIES = ("drop", "names", "keep")
+
 
 @dataclass(slots=True)
 class _Plan:
@@ -59,6 +72,7 @@ class _Plan:
     static_answers: dict[str, StaticAnswer | None]
     access_log: AccessLog | None
     log_changed: bool
+    tls: Built
 
 
 class WorkerAgent:
@@ -66,7 +80,8 @@ class WorkerAgent:
 
     worker: this worker's number in the segment. make_strategy: builds a pool's strategy from its configuration; raises
     when it cannot. on_exit: called once when there is nothing left to do (after a drain or a stop); `engine.stop` by
-    default. on_applied: called after each snapshot that came into force.
+    default. on_applied: called after each snapshot that came into force. sources: the random sources that strategies
+    were given, whose state an explanation puts back. decisions: where the engine keeps where requests went.
     """
 
     def __init__(
@@ -80,6 +95,8 @@ class WorkerAgent:
         parts: Parts | None = None,
         on_exit: Callable[[], None] | None = None,
         on_applied: Callable[[], None] | None = None,
+        sources: Sequence[Random] = (),
+        decisions: Decisions | None = None,
     ) -> None:
         self._engine = engine
         self._segment = segment
@@ -89,7 +106,12 @@ class WorkerAgent:
         self._parts = parts or EngineParts(segment, worker)
         self._on_exit = on_exit or engine.stop
         self._on_applied = on_applied
+        self._sources = sources
+        self._decisions = decisions
         self._config: Config | None = None
+        self._tls = Built()
+        self._certificates: list[Used] = []
+        self._listener_slots: dict[str, int] = {}
         self._pools: dict[str, WorkerPool] = {}
         self._by_slot: dict[int, Backend] = {}
         self._routes: dict[RouteConfig, tuple[Route, _Way]] = {}
@@ -150,6 +172,8 @@ class WorkerAgent:
                     set_addresses(backend, message.addresses)
             case messages.Try():
                 self._try(message)
+            case messages.Explain():
+                self._explain(message)
             case messages.Leave():
                 self._leave()
             case messages.Drain():
@@ -198,10 +222,27 @@ class WorkerAgent:
 
     # Snapshots
 
+    def _explain(self, message: messages.Explain) -> None:
+        """Only this worker knows whose turn it is; finding that out changes nothing (see `headgate.explain`)."""
+        explanation = None
+        problem = ""
+        try:
+            self._refresh()
+            if self._config is None:
+                raise BadQuestion("this worker runs no configuration yet")
+            listener = next((one for one in self._config.listeners if one.bind.text == message.listener), None)
+            if listener is None:
+                raise BadQuestion(f"there is no listener {message.listener}")
+            looks = {name: pool.look() for name, pool in self._pools.items()}
+            explanation = explain(message.question, self._config, listener, looks, sources=self._sources)
+        except Exception as error:
+            problem = _why(error)
+        self._channel.send(messages.Explained(message.number, explanation, problem))
+
     def _try(self, message: messages.Try) -> None:
         text = ""
         try:
-            plan = self._prepare(message.config)
+            plan = self._prepare(message.config, message.tls)
         except Exception as error:
             text = _why(error)
         else:
@@ -211,7 +252,7 @@ class WorkerAgent:
 
     def _apply(self, snapshot: Snapshot) -> None:
         try:
-            plan = self._prepare(snapshot.config)
+            plan = self._prepare(snapshot.config, snapshot.tls)
         except Exception as error:
             self._channel.send(messages.Rejected(snapshot.generation, _why(error)))
             return
@@ -221,7 +262,7 @@ class WorkerAgent:
         if self._on_applied is not None:
             self._on_applied()
 
-    def _prepare(self, config: Config) -> _Plan:
+    def _prepare(self, config: Config, tls: TlsFiles) -> _Plan:
         """Build what may fail. Changes nothing."""
         strategies = {}
         static_answers = {}
@@ -234,7 +275,8 @@ class WorkerAgent:
                 strategies[name] = self._make_strategies(self._pools.get(name), pool_config)
             except Exception as error:
                 raise ValueError(f"pools.{name}.strategy: {error}") from error
-        Router([_entry(route, None) for route in config.routes])  # raises when there is a mistake in them
+        IdentifiedRouter([_guarded(route, None) for route in config.routes])  # raises when there is a mistake in them
+        built = Built(config, tls, self._tls)
         old = self._config.access_log if self._config is not None else AccessLogConfig(format="off")
         changed = old != config.access_log
         try:
@@ -242,7 +284,7 @@ class WorkerAgent:
         except OSError as error:
             path = config.access_log.path
             raise ValueError(f"access_log.path: cannot open {path}: {error.strerror or error}") from error
-        return _Plan(strategies, static_answers, access_log, changed)
+        return _Plan(strategies, static_answers, access_log, changed, built)
 
     def _make_strategies(self, pool: WorkerPool | None, config: PoolConfig) -> dict[int, Strategy]:
         """The strategies that `pool` has not yet, one for each priority."""
@@ -258,6 +300,8 @@ class WorkerAgent:
 
     def _commit(self, snapshot: Snapshot, plan: _Plan) -> None:
         config = snapshot.config
+        self._tls = plan.tls
+        self._certificates = used(config, snapshot.tls)
         removed = [pool for name, pool in self._pools.items() if name not in config.pools]
         pools = {}
         for name, pool_config in config.pools.items():
@@ -270,24 +314,37 @@ class WorkerAgent:
                 for slot in (snapshot.backend_slots[name, backend.name],)
             ]
             secret = snapshot.sticky_secrets.get(name, b"")
-            self._leaving += pool.apply(pool_config, members, plan.strategies[name], secret)
+            context = plan.tls.of_pool(pool_config)
+            self._leaving += pool.apply(pool_config, members, plan.strategies[name], secret, context)
             pool.pool.fallback_answer = plan.static_answers[name]
             pool.pool.share_reserve(worker_count(config))
             pools[name] = pool
         self._pools = pools
         self._by_slot = {backend.slot: backend for pool in pools.values() for backend in pool.backends}
         self._config = config
-        self._set_routes(config)
+        self._listener_slots = snapshot.listener_slots
+        self._set_routes(config, snapshot.route_slots)
         self._set_listeners(config)
         # Only now, when no route leads there any more.
         for pool in removed:
             self._leaving += pool.close()
         for backend in self._leaving:
             backend.close_idle()
+        self._set_recording(config)
         if plan.log_changed:
             old, self._engine.access_log = self._engine.access_log, plan.access_log
             if old is not None:
                 old.close(_LOG_CLOSE_S)
+
+    def _set_recording(self, config: Config) -> None:
+        """What of requests is kept among the decisions, and what becomes of traces."""
+        kept = config.decisions
+        self._engine.decisions = self._decisions if kept is not None else None
+        share = kept.sample if kept is not None else None
+        self._engine.sample(round(1 / share) if share else 0, _QUERIES.index(kept.query) if kept is not None else 0)
+        tracing = config.tracing
+        mode = 0 if tracing is None else 2 if tracing.traceparent == "create" else 1
+        self._engine.trace(mode, (tracing.sample or 0.0) if tracing is not None else 0.0)
 
     def _new_pool(self, name: str, slot: int, config: PoolConfig) -> WorkerPool:
         return WorkerPool(
@@ -316,10 +373,11 @@ class WorkerAgent:
             for fd in fds:
                 os.close(fd)
             return
-        listener = self._parts.listener(fds[0], config)
+        listener = self._parts.listener(fds[0], config, self._listener_slots.get(bind, 0))
         listener.status = self._status
         listener.ready = partial(self._ready, bind)
         listener.closing = self._leaving_soon
+        self._secure(listener, config)
         self._connect(bind, listener)
         self._listeners[bind] = listener
         self._engine.add_listener(listener)
@@ -333,21 +391,31 @@ class WorkerAgent:
                 del self._listeners[bind]
                 # What it accepted lives on, and its next requests want routes that lead somewhere.
                 self._closed_listeners.append((bind, listener))
-            elif listener.config != wanted[bind]:
-                listener.configure(wanted[bind])
+            else:
+                if listener.config != wanted[bind]:
+                    listener.configure(wanted[bind])
+                self._secure(listener, wanted[bind])
         for bind, listener in (*self._listeners.items(), *self._closed_listeners):
             self._connect(bind, listener)
 
-    def _set_routes(self, config: Config) -> None:
+    def _secure(self, listener: Listener, config: ListenerConfig) -> None:
+        """The certificates for new connections; those that are open keep what they have."""
+        context = self._tls.of_listener(config)
+        if context is not listener.tls:
+            listener.tls = context
+        listener.identify = identify if config.tls is not None and config.tls.client_ca else None
+
+    def _set_routes(self, config: Config, slots: Mapping[str, int]) -> None:
         """The engine's route for each configured one, with one more for each pool that stands in for another;
         kept while the pools, and the times it takes over from them, are the same."""
         routes = {}
         for route_config in config.routes:
             pools = [self._pools[name].pool for name in chain(route_config.pool, config.pools)]
             way = [(pool, pool.config.timeouts) for pool in pools]
+            slot = slots.get(route_name(route_config), 0)
             route, old_way = self._routes.get(route_config, (None, None))
-            if route is None or way != old_way:
-                made = [self._parts.route(pool, route_config) for pool in pools]
+            if route is None or way != old_way or route.slot != slot:
+                made = [self._parts.route(pool, route_config, slot) for pool in pools]
                 for each, stands_in in pairwise(made):
                     each.fallback = stands_in
                 route = made[0]
@@ -358,9 +426,20 @@ class WorkerAgent:
         """Let a listener's requests find their routes."""
         routes = self._routes_of(bind)
         first, route = routes[0] if routes else (None, None)
-        catches_all = len(routes) == 1 and first is not None and not first.host and first.path_prefix == "/"
+        catches_all = (
+            len(routes) == 1
+            and first is not None
+            and not first.host
+            and first.path_prefix == "/"
+            and first.client_cert is None
+        )
         listener.only_route = route if catches_all else None
-        listener.match = Router([_entry(config, route) for config, route in routes], bind).match
+        # Without routes that ask for a certificate nobody has to ask who the client is.
+        listener.match_identity = any(config.client_cert is not None for config, _ in routes)
+        if listener.match_identity:
+            listener.match = IdentifiedRouter([_guarded(config, route) for config, route in routes], bind).match
+        else:
+            listener.match = Router([_entry(config, route) for config, route in routes], bind).match
 
     def _routes_of(self, bind: str) -> list[tuple[RouteConfig, Route]]:
         return [(config, route) for config, (route, _) in self._routes.items() if config.listener in (None, bind)]
@@ -375,7 +454,14 @@ class WorkerAgent:
         ]
         slots = {pool.name: pool.slot for pool in self._pools.values()}
         panic = {pool.name for pool in self._pools.values() if pool.panic}
-        page = status.render(self._segment, rows, version=__version__, pool_slots=slots, in_panic=panic)
+        page = status.render(
+            self._segment,
+            rows,
+            version=__version__,
+            pool_slots=slots,
+            in_panic=panic,
+            certificates=self._certificates,
+        )
         # The supervisor writes a state, and a moment later the generation that makes workers look. Who was told "down"
         # here must not have the next request go there.
         self._refresh()
@@ -409,6 +495,11 @@ class WorkerAgent:
 
 def _why(error: Exception) -> str:
     return str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+
+
+def _guarded(config: RouteConfig, target: T) -> Guarded[T]:
+    allows = None if config.client_cert is None else config.client_cert.matches
+    return Guarded(_entry(config, target), allows)
 
 
 def _entry(config: RouteConfig, target: T) -> Entry[T]:

@@ -151,6 +151,14 @@ class Attempts:
                 return backend
         return None
 
+    def next_probe(self) -> Backend | None:
+        """Whom `probe` would give now. Claims nothing."""
+        for step in range(1, len(self._half_open) + 1):
+            backend = self._half_open[(self._next_probe + step) % len(self._half_open)]
+            if backend not in self._probing and self._segment.probe_holder(backend.slot) is None:
+                return backend
+        return None
+
     def unwatched(self, backend: Backend) -> None:
         """It is not half-open any more, whatever became of a probe."""
         if backend in self._probing:

@@ -11,6 +11,7 @@ import logging
 import time
 from asyncio import AbstractEventLoop, Event, TimerHandle, timeout
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -20,8 +21,11 @@ from headgate.config.schema import Config, Strategy
 from headgate.discovery.dns import Lookup, system_lookup
 from headgate.engine import stats
 from headgate.observe.logging import LEVELS
+from headgate.observe.sums import Names
 from headgate.runtime import edits, overrides, states
+from headgate.runtime.certificates import Certificates
 from headgate.runtime.drains import checked_deadline
+from headgate.runtime.explaining import Explaining
 from headgate.runtime.fleet import Fleet
 from headgate.runtime.knowledge import Knowledge
 from headgate.runtime.links import Link
@@ -30,6 +34,7 @@ from headgate.runtime.messages import (
     Applied,
     Apply,
     Drained,
+    Explained,
     Failed,
     Hello,
     Log,
@@ -47,6 +52,8 @@ from headgate.runtime.secrets import machine_secret, pool_secret, state_director
 from headgate.runtime.snapshot import Snapshot
 from headgate.runtime.states import BackendRecord
 from headgate.runtime.transport import DirectChannel, MessageChannel
+from headgate.tls.files import TlsFiles
+from headgate.tls.inventory import Used
 
 log = logging.getLogger("headgate.control")
 
@@ -66,7 +73,8 @@ class Controller:
     needed, when not given. knowledge: what the process before this one knew of the backends (an upgrade);
     same_segment: it used this very segment, and workers of it still do.
 
-    Resolving and checking begin at once; `first_round` waits for them.
+    Resolving and checking begin at once; `first_round` waits for them. Raises ValueError for certificates and keys that
+    cannot be used.
     """
 
     def __init__(
@@ -99,6 +107,8 @@ class Controller:
         self._rehearsal = 0
         self._rehearsing: dict[Link, str | None] = {}
         self._said: set[tuple[str, str]] = set()
+        self.explaining = Explaining(loop)
+        """Questions to workers about where a request would go."""
         self._timer: TimerHandle | None = None
         self._closed = False
         self.on_message: Callable[[Link, Message], None] = lambda link, message: None
@@ -120,6 +130,7 @@ class Controller:
             knowledge=knowledge,
             same_segment=same_segment,
         )
+        self._certificates = Certificates(loop, wall=wall, changed=self._renew, note=partial(self.note, quiet=True))
         self._become(config, overrides.effective(config, changes))
 
     # What there is
@@ -163,6 +174,10 @@ class Controller:
         """The last changes of state, oldest first."""
         return list(self._fleet.states.events)
 
+    def watch_events(self, callback: Callable[[], None]) -> None:
+        """Call this after each event, instead of whatever was called before. It may not fail."""
+        self._fleet.states.on_event = callback
+
     def note(self, what: str, reason: str, pool: str = "", *, quiet: bool = False) -> None:
         """Add something to the events that is about no single backend. quiet: the log has it from elsewhere."""
         self._fleet.states.note(what, reason, pool, quiet=quiet)
@@ -173,9 +188,34 @@ class Controller:
         return self._fleet.pool_slots
 
     @property
+    def names(self) -> Names:
+        """Whose counters there are to read: everything configured now, and the workers that are attached."""
+        return Names(
+            backends=[(record.pool, record.config.name, record.slot) for record in self.backends()],
+            pools={name: slot for name, slot in self.pool_slots.items() if name in self._config.pools},
+            routes=self._fleet.traffic.routes,
+            listeners=self._fleet.traffic.listeners,
+            workers=sorted(link.worker for link in self._links),
+        )
+
+    @property
     def in_panic(self) -> Collection[str]:
         """The pools in which ejected backends are used, since too few others are left."""
         return self._fleet.in_panic
+
+    @property
+    def tls(self) -> TlsFiles:
+        """The files for TLS, as they were read."""
+        return self._certificates.files
+
+    @property
+    def certificates(self) -> list[Used]:
+        """The certificates in use."""
+        return self._certificates.used
+
+    def read_tls(self, config: Config) -> TlsFiles:
+        """The files that this configuration needs, read anew and looked over. Raises ValueError with every problem."""
+        return self._certificates.read(config, anew=True)
 
     def backends(self, pool: str | None = None) -> list[BackendRecord]:
         """What is known of each backend (of one pool), in the configuration's order. To be read only."""
@@ -195,6 +235,9 @@ class Controller:
             backend_slots=self._fleet.backend_slots,
             addresses={record.slot: list(record.addresses) for record in self._fleet.records.values()},
             sticky_secrets=self._sticky_secrets(),
+            listener_slots=self._fleet.traffic.listeners,
+            route_slots=self._fleet.traffic.routes,
+            tls=self.tls,
         )
 
     async def first_round(self, timeout_s: float | None = None) -> bool:
@@ -234,8 +277,11 @@ class Controller:
         link.close()
         if link in self._links:
             self._links.remove(link)
+            lost = self._segment.worker_totals(link.worker)["in_flight"]
+            self._segment.add_supervisor("requests_lost", max(0, lost))
             self._rehearsing.pop(link, None)
             self._late.discard(link)
+            self.explaining.gone(link)
             self._segment.zero_worker_gauges(link.worker)
             self._recycle()
             self._acknowledged.set()
@@ -257,6 +303,7 @@ class Controller:
         if self._timer is not None:
             self._timer.cancel()
         self._fleet.close()
+        self._certificates.close()
         for link in self._links:
             link.close()
         self._links.clear()
@@ -342,21 +389,25 @@ class Controller:
         """What would run if this were the file now: `config` with the changes made at run time over it."""
         return overrides.effective(config, self._changes)
 
-    def reload(self, config: Config) -> Effective:
-        """The file has been read again. Changes made at run time stay, by the rule of `overrides`."""
+    def reload(self, config: Config, tls: TlsFiles | None = None) -> Effective:
+        """The file has been read again. Changes made at run time stay, by the rule of `overrides`.
+
+        tls: its certificates and keys; read here when not given.
+        """
         become = self.merged(config)
-        self._become(config, become)
+        self._become(config, become, tls)
         return become
 
-    async def rehearse(self, config: Config, timeout_s: float) -> list[str]:
-        """Ask every worker whether it could become this; returns why not, each reason once. Nothing changes.
+    async def rehearse(self, config: Config, timeout_s: float, tls: TlsFiles) -> list[str]:
+        """Ask every worker whether it could become this, with these certificates and keys; returns why not, each reason
+        once. Nothing changes.
 
         What only workers find out: whether a strategy can be imported and built, whether the log can be opened.
         """
         self._rehearsal += 1
         self._rehearsing = dict.fromkeys(self._links)
         for link in self._links:
-            link.send(Try(self._rehearsal, config))
+            link.send(Try(self._rehearsal, config, tls))
             link.deliver()
         try:
             async with timeout(timeout_s):
@@ -378,11 +429,11 @@ class Controller:
 
     def _change(self, config: Config, changes: Changes) -> None:
         """Something was changed at run time."""
-        self._apply(config)
+        self._apply(config, self._certificates.read(config, anew=False))
         self._remember(changes)
 
-    def _become(self, file: Config, become: Effective) -> None:
-        self._apply(become.config)
+    def _become(self, file: Config, become: Effective, tls: TlsFiles | None = None) -> None:
+        self._apply(become.config, self.read_tls(become.config) if tls is None else tls)
         self._file = file
         for pool, changed in become.changes.pools.items():
             for name, change in changed.states.items():
@@ -394,10 +445,16 @@ class Controller:
             self._changes = changes
             self.on_changes(changes)
 
-    def _apply(self, config: Config) -> None:
-        self._fleet.apply(config, self._generation + 1)
+    def _apply(self, config: Config, tls: TlsFiles) -> None:
+        built = self._certificates.build(config, tls)
+        self._fleet.apply(config, self._generation + 1, built)
+        self._certificates.use(config, tls, built)
         self._config = config
         self.publish()
+
+    def _renew(self, tls: TlsFiles) -> None:
+        """Watched files have changed."""
+        self._apply(self._config, tls)
 
     # What workers say
 
@@ -419,6 +476,8 @@ class Controller:
                 if number == self._rehearsal and link in self._rehearsing:
                     self._rehearsing[link] = text
                     self._acknowledged.set()
+            case Explained():
+                self.explaining.answered(link, message)
             case Failed(slot, kind, reason):
                 self._fleet.failed(slot, kind, reason)
             case Trip(slot, kind, reason):

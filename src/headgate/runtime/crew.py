@@ -28,6 +28,8 @@ GRACE_S = 2.0
 NEVER_S = 10 * 365 * 86400.0
 # How often workers are looked after.
 TICK_S = 0.5
+# How often an engine writes that it lives: one that does looks up to so much older.
+BEAT_S = 1.0
 # A worker that crashes this often before it ever came up is not going to.
 _START_TRIES = 3
 # The supervisor's own timer came so late: whatever held it up (a suspended machine) may have held up the workers, too.
@@ -54,6 +56,7 @@ class Crew:
 
     hand_out: gives a worker its listening sockets; called for each new one once `serving` is set. news: called when
     something has changed that somebody may wait for. taken: numbers that others use (workers of the version before).
+    decisions: the memfd in which workers keep where requests went; -1 = none.
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class Crew:
         hand_out: Callable[[Link], None],
         news: Callable[[], None],
         taken: Callable[[], Iterable[int]] = tuple,
+        decisions: int = -1,
     ) -> None:
         self._controller = controller
         self._segment = segment
@@ -74,6 +78,7 @@ class Crew:
         self._hand_out = hand_out
         self._news = news
         self._taken = taken
+        self._decisions = decisions
         self._workers: dict[int, Worker] = {}
         self._stopping = False
         self._looked = loop.time()
@@ -153,7 +158,10 @@ class Crew:
         worker.started = self._loop.time()
         worker.killed_for = ""
         try:
-            worker.process, channel = spawn(worker.number, self._segment.fd, self._app_dir, self._segment.wakes)
+            self._segment.add_supervisor("worker_starts")
+            worker.process, channel = spawn(
+                worker.number, self._segment.fd, self._app_dir, self._segment.wakes, self._decisions
+            )
         except OSError as error:
             self._died(worker, f"cannot be started: {error.strerror or error}", served=False)
             return
@@ -186,6 +194,7 @@ class Crew:
                 continue
             link, worker.process, worker.link = worker.link, None, None
             served = link is not None and link.generation > 0
+            self._segment.set_worker(worker.number, "heartbeat_ms", 0)  # nobody lives there: it is not counted
             if link is not None:
                 link.read_last_words()
                 self._controller.detach(link)
@@ -199,6 +208,7 @@ class Crew:
 
     def _died(self, worker: Worker, how: str, *, served: bool, final: bool = False) -> None:
         """Start it again, now or a little later; give up when the start cannot succeed."""
+        self._segment.add_supervisor("worker_deaths")
         delay_s = worker.backoff.died(self._loop.time() - worker.started, served=served)
         hopeless = final or worker.backoff.deaths >= _START_TRIES
         if hopeless and not self.serving and not self.patient:
@@ -207,6 +217,7 @@ class Crew:
             return
         again = f"again in {delay_s:.2g} s" if delay_s else "started again"
         log.error("worker %d died (%s); %s", worker.number, how, again)
+        self._controller.note("worker died", f"worker {worker.number}: {how}; {again}", quiet=True)
         worker.timer = self._loop.call_later(delay_s, self._start, worker)
 
     def look_after(self, watchdog_s: float) -> None:
@@ -227,7 +238,7 @@ class Crew:
             if worker.link.generation == 0:
                 if now - worker.started > START_TIMEOUT_S:
                     self._kill_hung(worker, f"did not come up within {START_TIMEOUT_S:g} s")
-            elif watchdog_s and now - self._segment.heartbeat_s(worker.number) > watchdog_s:
+            elif watchdog_s and now - self._segment.heartbeat_s(worker.number) > watchdog_s + BEAT_S:
                 self._kill_hung(worker, f"no sign of life for {watchdog_s:g} s")
 
     def _kill_hung(self, worker: Worker, why: str) -> None:

@@ -27,6 +27,8 @@ from headgate.runtime.knowledge import Knowledge, KnownBackend
 from headgate.runtime.ramps import Ramps
 from headgate.runtime.slots import SlotTable
 from headgate.runtime.states import BackendRecord, States
+from headgate.runtime.traffic import TrafficSlots
+from headgate.tls.built import Built
 
 Key = tuple[str, str]  # pool name, backend name
 
@@ -62,14 +64,17 @@ class Fleet:
         self._moved = moved
         self._loop = loop
         self._config = Config()
+        self._built = Built()
         self._starting = True  # a thousand backends that come up at the start are no news
         self.states = States(segment, loop.call_soon, wall)
         self.records: dict[Key, BackendRecord] = {}
         self._by_name: dict[tuple[str, int], list[BackendRecord]] = {}
         self._slots: SlotTable[Key] = SlotTable(segment.backend_capacity, self._busy)
         self._pool_slots: SlotTable[str] = SlotTable(segment.pool_capacity)
+        self.traffic = TrafficSlots(segment)
+        """Where listeners and routes count."""
         self._resolver = Resolver(loop, self._resolved, lookup=lookup, random=random)
-        self._monitor = Monitor(loop, self._health_changed, urgent=self._urgent, random=random)
+        self._monitor = Monitor(loop, self._health_changed, urgent=self._urgent, random=random, judged=self._checked)
         self._drains = Drains(loop, self._drain_over)
         self._ramps = Ramps(now or time.monotonic)
         self._doubted: set[str] = set()  # pools whose states have changed in this turn of the loop
@@ -92,6 +97,7 @@ class Fleet:
             self._slots.rest(slot, 0)
         for slot in knowledge.resting_pools:
             self._pool_slots.rest(slot, 0)
+        self.traffic.take_over(knowledge)
 
     def knowledge(self) -> Knowledge:
         """All that is known, for the process that comes after this one."""
@@ -113,6 +119,7 @@ class Fleet:
             pools=self.pool_slots,
             resting_backends=self._slots.resting_slots(),
             resting_pools=self._pool_slots.resting_slots(),
+            **self.traffic.knowledge(),
         )
 
     @property
@@ -133,7 +140,7 @@ class Fleet:
     @property
     def resting(self) -> int:
         """Freed slots that may not be given away yet."""
-        return self._slots.resting + self._pool_slots.resting
+        return self._slots.resting + self._pool_slots.resting + self.traffic.resting
 
     def at(self, slot: int) -> BackendRecord | None:
         """The backend in this slot; None when it has been removed."""
@@ -158,8 +165,9 @@ class Fleet:
 
     # Which backends there are
 
-    def apply(self, config: Config, generation: int) -> None:
-        """Become this configuration. `generation` is the snapshot that will tell the workers.
+    def apply(self, config: Config, generation: int, built: Built) -> None:
+        """Become this configuration. `generation` is the snapshot that will tell the workers; `built` has the contexts
+        that https backends are checked with.
 
         Raises ValueError, with nothing changed, when there is no room for it in the segment.
         """
@@ -173,6 +181,7 @@ class Fleet:
         if len(self._pool_slots) + self._pool_slots.resting + len(new_pools) > self._pool_slots.capacity:
             raise ValueError(f"there is no room for so many pools: the segment holds {self._pool_slots.capacity}")
         old, self._config = self._config, config
+        old_built, self._built = self._built, built
         for key in gone:
             self._remove(key, generation)
         for name in old.pools.keys() - config.pools.keys():
@@ -180,6 +189,7 @@ class Fleet:
             self._breakers.remove_pool(name)
             self._ramps.forget_pool(name)
             self._in_panic.discard(name)
+        self.traffic.apply(config, generation)
         for name, pool in config.pools.items():
             self._pool_slots.take(name)
             self._breakers.configure(name, pool.breaker)
@@ -189,9 +199,11 @@ class Fleet:
             if record is None:
                 self._add(key, backend, pool.health, generation)
             else:
-                before = old.pools[key[0]].health
+                before = old.pools[key[0]]
                 record.config = backend
-                if before != pool.health:
+                if (before.health, before.proxy_protocol) != (pool.health, pool.proxy_protocol) or (
+                    backend.url.tls and (before.tls != pool.tls or old_built.of_pool(before) is not built.of_pool(pool))
+                ):
                     self._check(record, pool.health)
                 self._write(record)
         self._forget_what_was(generation)
@@ -251,6 +263,7 @@ class Fleet:
         self.states.clear(self._slots.recycle(acknowledged))
         for slot in self._pool_slots.recycle(acknowledged):
             self._segment.clear_pool(slot)
+        self.traffic.recycle(acknowledged)
 
     def _busy(self, slot: int) -> bool:
         return self._segment.backend_active(slot) > 0
@@ -331,7 +344,9 @@ class Fleet:
     # What is seen of them
 
     def _check(self, record: BackendRecord, health: Health) -> None:
-        plan = plan_for(health, record.config)
+        pool = self._config.pools[record.pool]
+        context = self._built.of_pool(pool)
+        plan = plan_for(health, record.config, pool.tls, context, proxy_protocol=pool.proxy_protocol)
         if plan is not None:
             self._monitor.watch(record.slot, plan, check_addresses(record.addresses, health.port))
             if not record.addresses:
@@ -372,12 +387,17 @@ class Fleet:
         if record is None:
             return
         up = transition.after is health_state.State.UP
+        if up != record.up or not record.checked:
+            self._segment.add_mark(slot, "went_up" if up else "went_down")
         record.checked, record.up, record.health_reason = True, up, transition.reason
         self._write(record)
         first = self._starting and transition.before is health_state.State.UNCHECKED
         self.states.happened(record, "up" if up else "down", transition.reason, quiet=first and up)
         if transition.down_to_up:
             self._breakers.came_up(record.pool, slot)
+
+    def _checked(self, slot: int, ok: bool) -> None:
+        self._segment.add_mark(slot, "checks_passed" if ok else "checks_failed")
 
     def _urgent(self, slot: int) -> bool:
         """Nothing else in its pool can be used: one passed check is enough."""
@@ -390,6 +410,8 @@ class Fleet:
         record = self.at(slot)
         if record is None:
             return
+        if transition.after is breaker.State.OPEN:
+            self._segment.add_mark(slot, "ejections")
         record.breaker, record.breaker_reason = transition.after, transition.reason
         self.states.free_probe(record)
         self._write(record)

@@ -30,3 +30,9 @@ class Knowledge(msgspec.Struct, frozen=True, kw_only=True):
     resting_backends: list[int] = []
     """Slots that workers may still know under their former owner."""
     resting_pools: list[int] = []
+    listeners: dict[str, int] = {}
+    """Slots of listeners by their `bind`."""
+    routes: dict[str, int] = {}
+    """Slots of routes by their names."""
+    resting_listeners: list[int] = []
+    resting_routes: list[int] = []

@@ -7,12 +7,14 @@ the real one.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from headgate.config.addresses import Bind
 from headgate.config.schema import Listener
+from headgate.runtime import closing
 from headgate.runtime.links import Link
 from headgate.runtime.messages import Listen
 from headgate.runtime.sockets import BoundSocket, CannotBind, bind_one
@@ -90,6 +92,17 @@ class Listening:
             if listener.bind.text in wanted:
                 link.send(Listen(listener), [self._bound[listener.bind.text].sock.fileno()])
 
+    async def let_in_no_more(self, staying: Collection[str] = ()) -> None:
+        """To be awaited before workers are told to close listeners, all but these: nobody comes into their queues any
+        more, and who was about to has arrived."""
+        leaving = [one.sock for text, one in self._bound.items() if text not in staying and not one.shared]
+        if wait_s := closing.let_in_no_more(leaving):
+            await asyncio.sleep(wait_s)
+
+    def let_in_again(self) -> None:
+        """Take back `let_in_no_more`."""
+        closing.let_in_again(one.sock for one in self._bound.values())
+
     def close(self) -> None:
         """Close our copies of all."""
         discard(self._bound)
@@ -109,7 +122,7 @@ class Listening:
         for sock in self._given:
             if fits(bind, sock):
                 self._given.remove(sock)
-                return BoundSocket(sock, bind)
+                return BoundSocket(sock, bind, shared=True)
         return None
 
 

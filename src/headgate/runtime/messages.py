@@ -9,7 +9,10 @@ from __future__ import annotations
 import msgspec
 
 from headgate.config.schema import Config, Listener
+from headgate.explain.answer import Explanation
+from headgate.explain.question import Question
 from headgate.runtime.snapshot import Snapshot
+from headgate.tls.files import NONE, TlsFiles
 
 
 class _Message(msgspec.Struct, frozen=True, tag=True):
@@ -30,6 +33,7 @@ class Try(_Message, frozen=True):
 
     number: int
     config: Config
+    tls: TlsFiles = NONE
 
 
 class Listen(_Message, frozen=True):
@@ -43,6 +47,14 @@ class Addresses(_Message, frozen=True):
 
     slot: int
     addresses: list[bytes]
+
+
+class Explain(_Message, frozen=True):
+    """Where would this request go, coming to the listener of this `bind`? Answered by `Explained`; nothing changes."""
+
+    number: int
+    listener: str
+    question: Question
 
 
 class Leave(_Message, frozen=True):
@@ -99,6 +111,14 @@ class Tried(_Message, frozen=True):
 
     number: int
     text: str
+
+
+class Explained(_Message, frozen=True):
+    """Answer to `Explain`. `problem`: why there is no explanation; "" when there is one."""
+
+    number: int
+    explanation: Explanation | None
+    problem: str = ""
 
 
 class Failed(_Message, frozen=True):
@@ -163,6 +183,8 @@ class Drained(_Message, frozen=True):
     cut_off: int = 0
 
 
-ToWorker = Apply | Try | Listen | Addresses | Leave | Drain | ReopenLogs | Stop
-ToController = Hello | Applied | Rejected | Tried | Failed | Trip | Probed | Penalty | StrategyError | Log | Drained
+ToWorker = Apply | Try | Listen | Addresses | Explain | Leave | Drain | ReopenLogs | Stop
+ToController = (
+    Hello | Applied | Rejected | Tried | Explained | Failed | Trip | Probed | Penalty | StrategyError | Log | Drained
+)
 Message = ToWorker | ToController

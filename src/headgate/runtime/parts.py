@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from headgate.config import schema
+from headgate.observe.names import route_name
 
 if TYPE_CHECKING:
     from headgate.engine import AccessLog, Backend, Listener, Pool, Route, Segment, StaticAnswer
@@ -13,9 +14,9 @@ if TYPE_CHECKING:
 class Parts(Protocol):
     """Makes engine objects from their configuration."""
 
-    def listener(self, fd: int, config: schema.Listener) -> Listener: ...
+    def listener(self, fd: int, config: schema.Listener, slot: int) -> Listener: ...
 
-    def route(self, pool: Pool, config: schema.Route) -> Route: ...
+    def route(self, pool: Pool, config: schema.Route, slot: int) -> Route: ...
 
     def pool(self, name: str, slot: int, config: schema.Pool) -> Pool: ...
 
@@ -37,11 +38,11 @@ class EngineParts:
         self._segment = segment
         self._worker = worker
 
-    def listener(self, fd: int, config: schema.Listener) -> Listener:
-        return self._engine.Listener(fd, config)
+    def listener(self, fd: int, config: schema.Listener, slot: int) -> Listener:
+        return self._engine.Listener(fd, config, slot)
 
-    def route(self, pool: Pool, config: schema.Route) -> Route:
-        return self._engine.Route(pool, config)
+    def route(self, pool: Pool, config: schema.Route, slot: int) -> Route:
+        return self._engine.Route(pool, config, slot, route_name(config))
 
     def pool(self, name: str, slot: int, config: schema.Pool) -> Pool:
         return self._engine.Pool(name, slot, config)
@@ -55,4 +56,4 @@ class EngineParts:
     def access_log(self, config: schema.AccessLog) -> AccessLog | None:
         if config.format == "off":
             return None
-        return self._engine.AccessLog(config.format, config.path)
+        return self._engine.AccessLog(config.format, config.path, fields=config.fields, sample=config.sample)

@@ -8,6 +8,7 @@ places a request for `levels`.
 from __future__ import annotations
 
 import os
+import ssl
 import traceback
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from headgate.balancing.base import Strategy
 from headgate.balancing.round_robin import RoundRobin
 from headgate.config import schema
 from headgate.engine.stats import DRAINED, HALF_OPEN
+from headgate.explain.standing import PoolLook, Standing
+from headgate.observe import status
 from headgate.resilience import slow_start
 from headgate.resilience.eligibility import Level, eligible
 from headgate.resilience.gradient2 import Gradient2
@@ -118,15 +121,69 @@ class WorkerPool:
         """Are ejected backends used, since too few others are left?"""
         return self._panic
 
+    def look(self) -> PoolLook:
+        """Everything that decides where a request to this pool goes now, for an explanation."""
+        factors = {view.backend: (view.flags, view.factor) for view in self._views}
+        return PoolLook(
+            name=self.name,
+            config=self.config,
+            backends=[self._standing(backend, *factors[backend]) for backend in self.backends],
+            levels=self._levels,
+            panic=self._panic,
+            sticky=self.pool.sticky,
+            placer=self._strategies,
+            fallback=self._fallback,
+            works=self._strategy_works,
+            probe=self._attempts.next_probe,
+            full=self._full(),
+        )
+
+    def _standing(self, backend: Backend, flags: int, factor: float) -> Standing:
+        known, weight, reason, _ = self._segment.backend_state(backend.slot)
+        return Standing(
+            backend=backend,
+            state=status.state_of(flags),
+            flags=flags,
+            reason=reason,
+            weight=weight,
+            factor=factor,
+            priority=backend.priority,
+            active=backend.active,
+            eligible=backend.eligible,
+            bound_ok=backend.bound_ok,
+            full=self._backend_full(backend),
+            here="its breaker tripped in this worker a moment ago" if flags != known else "",
+        )
+
+    def _backend_full(self, backend: Backend) -> str:
+        config = backend.config
+        if config.max_requests and backend.active >= config.max_requests:
+            return f"full: {backend.active} of max_requests = {config.max_requests} in flight"
+        if config.max_connections:
+            counted = self._segment.backend_totals(backend.slot)
+            if counted.connections >= config.max_connections and not counted.idle:
+                return f"full: all of max_connections = {config.max_connections} are in use"
+        return ""
+
+    def _full(self) -> str:
+        limit = self.config.limits.max_requests
+        active = sum(backend.active for backend in self.backends) if limit else 0
+        return f"the pool is full: {active} of max_requests = {limit} in flight" if limit and active >= limit else ""
+
     # What should be
 
     def apply(
-        self, config: schema.Pool, members: Sequence[Member], strategies: Mapping[int, Strategy], secret: bytes
+        self,
+        config: schema.Pool,
+        members: Sequence[Member],
+        strategies: Mapping[int, Strategy],
+        secret: bytes,
+        tls: ssl.SSLContext | None = None,
     ) -> list[Backend]:
         """Become this. Members that stay keep their engine object. Returns those that do not, to be watched out.
 
         strategies: new ones, by priority; a priority that is not in it keeps what it has. secret: signs the stickiness
-        cookies.
+        cookies. tls: the context for https backends.
         """
         breaker_changed = config.breaker != self.config.breaker
         if config != self.config:
@@ -142,6 +199,7 @@ class WorkerPool:
             elif backend.config != member.config:
                 backend.configure(member.config)
             set_addresses(backend, member.addresses)
+            _secure(backend, member.config, config, tls)
             backend.priority = member.config.priority
             self._members[key] = backend
         left = list(before.values())
@@ -307,6 +365,15 @@ def set_addresses(backend: Backend, addresses: list[bytes]) -> None:
         backend.addresses = addresses
         if not set(before) <= set(addresses):
             backend.close_idle()
+
+
+def _secure(backend: Backend, config: schema.Backend, pool: schema.Pool, tls: ssl.SSLContext | None) -> None:
+    """Meet it so from now on. Connections that were made otherwise are not kept."""
+    context = tls if config.url.tls else None
+    name = (pool.tls.server_name or config.url.host) if context is not None else ""
+    if backend.tls is not context or backend.server_name != name:
+        backend.tls, backend.server_name = context, name
+        backend.close_idle()
 
 
 def _describe(error: BaseException) -> str:

@@ -24,30 +24,33 @@ _FORGIVEN_AFTER_S = 10.0
 
 
 def worker_command(
-    worker: int, control: int, segment: int, app_dir: str | None, wakes: Sequence[int] = ()
+    worker: int, control: int, segment: int, app_dir: str | None, wakes: Sequence[int] = (), decisions: int = -1
 ) -> list[str]:
-    """The command line of worker number `worker`; `control`, `segment` and `wakes` are inherited descriptors."""
+    """The command line of worker number `worker`; `control`, `segment`, `wakes` and `decisions` are inherited
+    descriptors; -1 = none."""
     command = [sys.executable, "-m", "headgate.runtime.worker"]
     command += ["--control", str(control), "--segment", str(segment), "--worker", str(worker)]
     if wakes:
         command += ["--wakes", ",".join(map(str, wakes))]
+    if decisions >= 0:
+        command += ["--decisions", str(decisions)]
     return command if app_dir is None else [*command, "--app-dir", app_dir]
 
 
 def spawn(
-    worker: int, segment: int, app_dir: str | None, wakes: Sequence[int] = ()
+    worker: int, segment: int, app_dir: str | None, wakes: Sequence[int] = (), decisions: int = -1
 ) -> tuple[subprocess.Popen[bytes], MessageChannel]:
     """Start a worker. Raises OSError when the system refuses (no process, no descriptor, no memory).
 
-    wakes: the segment's eventfds. It stays in our session and process group, so that a terminal's job control sees one
-    job, and shares our standard output and error.
+    wakes: the segment's eventfds. decisions: the memfd of `engine.decisions`; -1 = none. It stays in our session and
+    process group, so that a terminal's job control sees one job, and shares our standard output and error.
     """
     ours, theirs = socket.socketpair()
     try:
         process = subprocess.Popen(
-            worker_command(worker, theirs.fileno(), segment, app_dir, wakes),
+            worker_command(worker, theirs.fileno(), segment, app_dir, wakes, decisions),
             stdin=subprocess.DEVNULL,
-            pass_fds=(theirs.fileno(), segment, *wakes),
+            pass_fds=(theirs.fileno(), segment, *wakes, *([decisions] if decisions >= 0 else [])),
         )
     except BaseException:
         ours.close()

@@ -28,12 +28,14 @@ class CannotBind(Exception):
 class BoundSocket:
     """A bound socket that does not listen yet. `bind` carries the real port where the kernel chose it.
 
-    file: device and inode of a unix socket's file that is ours to remove.
+    file: device and inode of a unix socket's file that is ours to remove. shared: the service manager has it, too, and
+    listens on when we have ended.
     """
 
     sock: socket.socket
     bind: Bind
     file: tuple[int, int] | None = None
+    shared: bool = False
 
     def listen(self) -> None:
         """Let clients in. Raises CannotBind when somebody else listened here in the meantime."""

@@ -149,6 +149,8 @@ class States:
         self._numbers = itertools.count(1)
         self.events: deque[Event] = deque(maxlen=EVENTS)
         """The last changes, oldest first."""
+        self.on_event: Callable[[], None] = lambda: None
+        """Called after each that is added. What it is about may not be in the segment yet."""
 
     def write(self, record: BackendRecord) -> None:
         """Bring the segment up to date with the record, if it is not."""
@@ -205,6 +207,7 @@ class States:
 
     def _remember(self, pool: str, backend: str, what: str, reason: str) -> None:
         self.events.append(Event(next(self._numbers), self._wall(), pool, backend, what, reason))
+        self.on_event()
 
     def pool_happened(self, pool: str, what: str, reason: str) -> None:
         """The same for a pool as a whole, with its own level."""

@@ -18,6 +18,7 @@ from headgate.admin.service import Service
 from headgate.admin.state_file import StateFile, load
 from headgate.config.addresses import Bind
 from headgate.config.schema import Admin, Config
+from headgate.engine.decisions import Decisions
 from headgate.runtime.controller import Controller
 from headgate.runtime.listening import fits
 from headgate.runtime.overrides import NONE, Changes
@@ -89,6 +90,8 @@ class Steered(Protocol):
     def ready(self) -> bool: ...
     @property
     def listener_states(self) -> Sequence[ListenerState]: ...
+    @property
+    def decisions(self) -> Decisions: ...
     async def reload(self) -> ReloadResult: ...
     async def plan(self) -> ReloadResult: ...
     async def drain_listener(self, bind: str) -> None: ...
@@ -128,6 +131,17 @@ class Steering:
             self._service = Service(self, self._config, bound, self._loop)
             await self._service.start()
             log.info("admin API on %s", self._service.address)
+
+    async def rest(self) -> None:
+        """Before an upgrade: finish what was asked, and let who comes now wait for the new version."""
+        if self._service is not None:
+            await self._service.rest()
+        await self.saved()
+
+    async def resume(self) -> None:
+        """There is no new version: go on."""
+        if self._service is not None:
+            await self._service.start()
 
     def _changed(self, changes: Changes) -> None:
         """By the API, which waits for `saved`, or by a signal, for which nobody waits."""
@@ -170,6 +184,10 @@ class Steering:
     @property
     def listeners(self) -> Sequence[ListenerState]:
         return self._steered.listener_states
+
+    @property
+    def decisions(self) -> Decisions:
+        return self._steered.decisions
 
     async def reload(self) -> ReloadResult:
         return await self._steered.reload()

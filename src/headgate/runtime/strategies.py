@@ -18,6 +18,7 @@ class StrategyMaker:
 
     clock: monotonic seconds. app_dir: where modules of "package.module:Class" are looked for, in addition to the path.
     local: name -> class, factory or finished strategy, for names that only this process knows (embedded use).
+    seed: makes the draws of strategies repeatable (a test, or the search for a mistake); "" = they are not.
     """
 
     def __init__(
@@ -27,9 +28,11 @@ class StrategyMaker:
         app_dir: str | None = None,
         local: Mapping[str, object] | None = None,
         worker: int = 0,
+        seed: str = "",
     ) -> None:
         # Seeded by the system: workers that draw the same numbers would run to the same backend together.
-        self._context = Context(random=Random(os.urandom(32)), clock=clock, hash64=hash64, worker=worker)
+        self.random = Random(f"{seed} {worker}" if seed else os.urandom(32))
+        self._context = Context(random=self.random, clock=clock, hash64=hash64, worker=worker)
         self._app_dir = app_dir
         self._local = local if local is not None else {}
 

@@ -10,11 +10,13 @@ Files beside this one: `crew` (workers), `listening` (sockets), `reload`, `upgra
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import resource
+import time
 from asyncio import AbstractEventLoop
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, Literal
 
 import msgspec
@@ -26,7 +28,10 @@ from headgate.config.addresses import Bind
 from headgate.config.load import load
 from headgate.config.schema import Config
 from headgate.engine import stats
+from headgate.engine.decisions import Decisions
+from headgate.observe import otlp
 from headgate.observe.logging import configure
+from headgate.observe.otlp import Exporter
 from headgate.runtime import signals, upgrade
 from headgate.runtime.controller import Controller
 from headgate.runtime.cores import worker_count
@@ -53,11 +58,15 @@ EXIT_COULD_NOT_START = 3
 # Room for what may be added while it runs; memory that is not used is not allocated.
 _LEAST_BACKENDS = 8192
 _LEAST_POOLS = 1024
+_LEAST_ROUTES = 1024
+_LEAST_LISTENERS = 64
 # Workers that may be there at a time: SIGTTIN adds some, and after an upgrade the old ones finish what they have.
 _MORE_WORKERS = 12
 _MOST_WORKERS = 1024
 # Is the file another one? Looked at so often with `--watch`.
 _WATCH_S = 1.0
+# Lines of the log in one turn of the loop.
+_SLICE = 100
 # The segment's eventfds in what is handed over, by number.
 _WAKE = "wake"
 
@@ -116,6 +125,11 @@ class Supervisor:
         return self._serving and not self._stopping
 
     @property
+    def decisions(self) -> Decisions:
+        """Where requests went."""
+        return self._decisions
+
+    @property
     def listener_states(self) -> list[ListenerState]:
         """Every listener of the file: its real address, and whether it accepts."""
         found = []
@@ -155,17 +169,29 @@ class Supervisor:
         for problem in result.problems:
             log.error("reload: %s", problem)
         if result.ok:
-            for change in result.plan:
+            for number, change in enumerate(result.plan, 1):
                 log.info("reload: %s", change)
+                if number % _SLICE == 0:
+                    await asyncio.sleep(0)  # thousands of lines: others have their turns in between
             log.info("reload: new configuration in force%s", "" if result.plan else ", nothing differs")
             differs = sum(change.kind in ("added", "removed", "changed") for change in result.plan)
+            self._loaded()
             self._controller.note("reloaded", f"{differs} differences", quiet=True)
         else:
             log.error("reload: the new configuration is refused; the old one stays")
+            self._segment.add_supervisor("reloads_refused")
+            self._segment.set_supervisor("reload_ok", 0)
             self._controller.note("reload refused", "; ".join(result.problems)[:1000], quiet=True)
         if not self._stopping:
             self._notifier.ready(self._state())
         return result
+
+    def _loaded(self) -> None:
+        """A configuration of the file has come into force."""
+        if self._serving:
+            self._segment.add_supervisor("reloads")
+        self._segment.set_supervisor("reloaded_ms", int(time.time() * 1000))
+        self._segment.set_supervisor("reload_ok", 1)
 
     async def plan(self) -> ReloadResult:
         """What `reload` would change now, in words."""
@@ -176,8 +202,9 @@ class Supervisor:
     async def run(self) -> int:
         """Start, serve until told to stop, drain. Returns the exit code; says why on the log."""
         try:
+            otlp.check(self._config.tracing)
             self._changes = self._given.changes if self._given else load_changes(self._config)
-        except StateFileError as error:
+        except (StateFileError, ValueError) as error:
             log.error("cannot start: %s", error)
             return EXIT_CONFIG
         if self._given is not None and not self._trial:
@@ -224,17 +251,21 @@ class Supervisor:
                 timer.cancel()
             for task in self._tasks:
                 task.cancel()
+            await self._exporter.close()
             self._crew.kill_all()
             for old in self._old:
                 old.close()
             self._controller.close()
             self._listening.close()
             self._segment.close()
+            self._decisions.close()
 
     def _make(self) -> None:
         """The parts, out of the configuration and what was handed over."""
         given = self._given
         self._segment = self._old_segment() or self._new_segment()
+        self._decisions = Decisions.create(self._segment.workers)
+        self._exporter = Exporter(self._decisions, self._loop)
         self._controller = Controller(
             self._config,
             self._segment,
@@ -250,6 +281,7 @@ class Supervisor:
             app_dir=self._app_dir,
             hand_out=self._listening.hand_out,
             news=self._changed.set,
+            decisions=self._decisions.fd,
             taken=lambda: [old.number for old in self._old] if self._same_segment else [],
         )
         self._reloader = Reloader(
@@ -260,7 +292,11 @@ class Supervisor:
             read=self._read if self._config_path is not None else None,
             in_force=self._new_configuration,
         )
+        self._loaded()
+        if self._same_segment:
+            self._segment.add_supervisor("upgrades")
         if given is not None and not self._trial:
+            self._controller.note("upgraded", f"Headgate {__version__} has taken over", quiet=True)
             self._old = [OldWorker(self._loop, worker, self._old_gone) for worker in given.workers]
             self._crew.patient = bool(self._old)
             self._controller.recycling = not self._old
@@ -291,6 +327,8 @@ class Supervisor:
             count,
             backends=max(_LEAST_BACKENDS, 2 * backends),
             pools=max(_LEAST_POOLS, 2 * len(pools)),
+            routes=max(_LEAST_ROUTES, 2 * len(self._config.routes)),
+            listeners=max(_LEAST_LISTENERS, 2 * len(self._config.listeners)),
             room=min(_MOST_WORKERS, max(4 * count, count + _MORE_WORKERS)),
         )
 
@@ -366,6 +404,7 @@ class Supervisor:
     def _let_in(self) -> None:
         self._listening.listen(self._fresh)
         self._serving = self._crew.serving = True
+        self._exporter.configure(self._controller.config.tracing)
         for link in self._crew.links:
             self._listening.hand_out(link)
         for line in summary(self._controller, self._listening.binds):
@@ -414,11 +453,13 @@ class Supervisor:
         assert self._config_path is not None
         config = self._with_workers(load(self._config_path))
         check_admin(self._config.admin, config.admin)
+        otlp.check(config.tracing)
         return config
 
     def _new_configuration(self) -> None:
         if self._steering is not None and self._controller.file.admin is not None:
             self._steering.configure(self._controller.file.admin)
+        self._exporter.configure(self._controller.file.tracing)
         self._changed.set()
 
     def _with_workers(self, config: Config) -> Config:
@@ -450,6 +491,7 @@ class Supervisor:
         self._old.remove(old)
         if self._same_segment:
             self._segment.zero_worker_gauges(old.number)
+            self._segment.set_worker(old.number, "heartbeat_ms", 0)
         if not self._old:
             self._controller.recycling = True
             if self._serving and not self._stopping:
@@ -475,19 +517,32 @@ class Supervisor:
         try:
             log.info("upgrade: the new version is tried")
             await upgrade.try_new_version(self._handover())
-            if self._stopping:
-                return
-            await self._all_said()
-            log.info("upgrade: the new version takes over")
-            upgrade.replace(self._handover())
+            async with self._reloader.alone, self._api_at_rest():
+                if self._stopping:
+                    return
+                await self._all_said()
+                log.info("upgrade: the new version takes over")
+                upgrade.replace(self._handover())
         except (CannotUpgrade, OSError) as error:
             for line in str(error).splitlines():
                 log.error("upgrade: %s", line)
             log.error("upgrade: refused; the running version stays")
+            self._controller.note("upgrade refused", str(error)[:1000], quiet=True)
         finally:
             self._upgrading = False
             if not self._stopping:
                 self._notifier.ready(self._state())
+
+    @contextlib.asynccontextmanager
+    async def _api_at_rest(self) -> AsyncIterator[None]:
+        """What was asked of the admin API is answered; who asks now waits, for the new version if there will be one."""
+        if self._steering is not None:
+            await self._steering.rest()
+        try:
+            yield
+        finally:  # not after exec(2)
+            if self._steering is not None:
+                await self._steering.resume()
 
     async def _all_said(self) -> None:
         """Wait until the workers have read what they were told: half a message would make nonsense of the next."""
@@ -504,7 +559,7 @@ class Supervisor:
             changes=self._controller.changes,
             knowledge=self._controller.knowledge(),
             listeners=[
-                HandedListener(text, bound.bind, bound.sock.fileno(), bound.file)
+                HandedListener(text, bound.bind, bound.sock.fileno(), bound.file, bound.shared)
                 for text, bound in self._listening.bound.items()
             ],
             workers=[*workers, *(old.handed for old in self._old)],
@@ -534,6 +589,7 @@ class Supervisor:
             self._crew.tell(Leave())
             await self._notice_period(began + idle_s)
             idle_s = 0.0
+        await self._listening.let_in_no_more()
         self._listening.close()  # our copies; each worker closes its own first of all
         left = max(0.0, began + settings.drain - self._loop.time())
         self._crew.drain(left, idle_s)

@@ -55,12 +55,14 @@ _SIGNALS = (
 
 
 class HandedListener(msgspec.Struct, frozen=True):
-    """A listening socket. text: its address as configured. bind: as bound. file: of a unix socket, ours to remove."""
+    """A listening socket. text: its address as configured. bind: as bound. file: of a unix socket, ours to remove.
+    shared: the service manager has it, too."""
 
     text: str
     bind: Bind
     fd: int
     file: tuple[int, int] | None
+    shared: bool = False
 
 
 class HandedWorker(msgspec.Struct, frozen=True):
@@ -170,7 +172,7 @@ def replace(handover: Handover) -> None:
 def bound_socket(handed: HandedListener) -> BoundSocket:
     """The listening socket that was handed over."""
     os.set_inheritable(handed.fd, False)
-    return BoundSocket(socket.socket(fileno=handed.fd), handed.bind, handed.file)
+    return BoundSocket(socket.socket(fileno=handed.fd), handed.bind, handed.file, handed.shared)
 
 
 class OldWorker:

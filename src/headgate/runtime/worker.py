@@ -1,5 +1,5 @@
 """A worker process: `python -m headgate.runtime.worker --control FD --segment FD --worker N [--wakes FD,…]
-[--app-dir DIR]`.
+[--decisions FD] [--app-dir DIR]`.
 
 Started by the supervisor, by exec, with the control socket, the shared segment and all workers' eventfds as inherited
 descriptors. It runs the engine on its only Python thread and does what the control socket says. It exits with 0 after
@@ -13,6 +13,7 @@ import contextlib
 import gc
 import logging
 import os
+import random
 import resource
 import signal
 import socket
@@ -22,12 +23,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from headgate.engine import Engine, Segment
+from headgate.engine.decisions import Decisions
 from headgate.runtime.agent import WorkerAgent
 from headgate.runtime.messages import Log
 from headgate.runtime.strategies import StrategyMaker
 from headgate.runtime.transport import MessageChannel
 
 EXIT_COULD_NOT_START = 3
+
+# An environment variable: strategies then draw the same numbers in every run, each worker its own.
+SEED = "HEADGATE_SEED"
 
 # Four thousand small buffers: less would refuse ordinary traffic on a small machine.
 _LEAST_BUFFERS = 64 << 20
@@ -58,7 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     _log_to(channel)
     try:
         segment = Segment.open(arguments.segment, arguments.wakes)
-        engine = _start(channel, segment, arguments.worker, arguments.app_dir)
+        decisions = Decisions.open(arguments.decisions) if arguments.decisions >= 0 else None
+        engine = _start(channel, segment, arguments.worker, arguments.app_dir, decisions)
     except Exception as error:
         channel.send(Log("error", f"worker {arguments.worker} could not start: {type(error).__name__}: {error}"))
         channel.flush()
@@ -71,13 +77,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _start(channel: MessageChannel, segment: Segment, worker: int, app_dir: str | None) -> Engine:
+def _start(
+    channel: MessageChannel, segment: Segment, worker: int, app_dir: str | None, decisions: Decisions | None
+) -> Engine:
     """An engine that does what the channel says, once it runs."""
     engine = Engine(segment, worker)
     engine.buffer_limit = _buffer_limit(segment.used)
     segment.set_worker(worker, "started_ms", time.time_ns() // 1_000_000)
-    make_strategy = StrategyMaker(lambda: engine.now, app_dir=app_dir, worker=worker)
-    agent = WorkerAgent(engine, segment, worker, channel, make_strategy=make_strategy, on_applied=_tune_gc_once())
+    seed = os.environ.get(SEED, "")
+    if seed:
+        random.seed(f"{seed} {worker}")  # which level of priority a request goes to is drawn from here
+    make_strategy = StrategyMaker(lambda: engine.now, app_dir=app_dir, worker=worker, seed=seed)
+    agent = WorkerAgent(
+        engine,
+        segment,
+        worker,
+        channel,
+        make_strategy=make_strategy,
+        on_applied=_tune_gc_once(),
+        sources=[make_strategy.random],
+        decisions=decisions,
+    )
     agent.start()
     return engine
 
@@ -147,6 +167,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--segment", type=int, required=True, metavar="FD")
     parser.add_argument("--worker", type=int, required=True, metavar="N")
     parser.add_argument("--wakes", type=_descriptors, default=(), metavar="FD,...")
+    parser.add_argument("--decisions", type=int, default=-1, metavar="FD")
     parser.add_argument("--app-dir", default=None, metavar="DIR")
     return parser.parse_args(argv)
 

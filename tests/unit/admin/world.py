@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from headgate.admin.feed import Feed
 from headgate.admin.host import ListenerState
 from headgate.admin.service import Service
 from headgate.admin.state_file import StateFile
@@ -17,9 +18,11 @@ from headgate.config import diff
 from headgate.config.addresses import Bind
 from headgate.config.schema import Admin, Config
 from headgate.config.validate import validate
+from headgate.engine.decisions import Decisions
 from headgate.engine.stats import Segment
+from headgate.explain.of_file import explain_file
 from headgate.runtime.controller import Controller
-from headgate.runtime.messages import Applied, Apply, Tried, Try
+from headgate.runtime.messages import Applied, Apply, Explain, Explained, Tried, Try
 from headgate.runtime.reload import ReloadResult
 from headgate.runtime.sockets import BoundSocket
 from headgate.runtime.transport import DirectChannel
@@ -48,12 +51,22 @@ class World:
 
     config_path = "headgate.toml"
     started_s = 1000.0
+    service: Service
+    feed: Feed
 
-    def __init__(self, config: Config, state_file: StateFile | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        state_file: StateFile | None = None,
+        *,
+        backends: int = 64,
+        wall: Callable[[], float] = lambda: 1000.0,
+    ) -> None:
         loop = asyncio.get_running_loop()
-        self.segment = Segment.create(2, backends=64, pools=16)
-        self.controller = Controller(config, self.segment, loop=loop, wall=lambda: 1000.0, secret=b"s" * 32)
+        self.segment = Segment.create(2, backends=backends, pools=16)
+        self.controller = Controller(config, self.segment, loop=loop, wall=wall, secret=b"s" * 32)
         self.ready = True
+        self.decisions = Decisions.create(2)
         self.listeners: Sequence[ListenerState] = [ListenerState("127.0.0.1:18080", "open")]
         self.read_again: Config | ReloadResult = config
         self.refuses: str = ""
@@ -62,6 +75,7 @@ class World:
         if state_file is not None:
             self.controller.on_changes = state_file.note
         ours, self._channel = DirectChannel.pair(loop.call_soon)
+        self.worker = self._channel
         self._channel.watch(self._receive, lambda *_: None)
         self.controller.attach(ours, 0)
 
@@ -71,6 +85,14 @@ class World:
                 self._channel.send(Applied(message.snapshot.generation))
             if isinstance(message, Try):
                 self._channel.send(Tried(message.number, self.refuses))
+            if isinstance(message, Explain) and self.answers:
+                self._channel.send(self._explained(message))
+
+    def _explained(self, message: Explain) -> Explained:
+        try:
+            return Explained(message.number, explain_file(self.controller.config, message.question))
+        except ValueError as error:
+            return Explained(message.number, None, str(error))
 
     async def plan(self) -> ReloadResult:
         if isinstance(self.read_again, ReloadResult):
@@ -96,6 +118,7 @@ class World:
     def close(self) -> None:
         self.controller.close()
         self.segment.close()
+        self.decisions.close()
 
 
 def bound(path: Path | None = None) -> BoundSocket:
@@ -124,6 +147,7 @@ def serving(
         socket_ = bound(path)
         service = Service(world, admin or Admin(token=TOKEN), socket_, asyncio.get_running_loop())
         await service.start()
+        world.service, world.feed = service, service.feed
         stop = asyncio.Event()
         found.extend((world, service.address, asyncio.get_running_loop(), stop))
         started.set()

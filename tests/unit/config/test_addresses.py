@@ -111,7 +111,6 @@ def test_url(text: str, url: BackendUrl, authority: str, resolving: bool) -> Non
         "",
         "a:9001",
         "//a:9001",
-        "https://a",
         "ftp://a",
         "http://",
         "http://:80",

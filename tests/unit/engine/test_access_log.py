@@ -22,7 +22,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headgate.engine.accesslog import AccessLog
-from headgate.engine.logline import LogFields, log_line
+from headgate.engine.logline import LogFields
+from headgate.engine.logplan import log_line
 
 SOURCE = Path(__file__).parents[3] / "src"
 

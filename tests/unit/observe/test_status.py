@@ -169,12 +169,14 @@ def test_totals_name_outcomes_by_their_log_words(segment: Segment) -> None:
 
 def test_the_document_round_trips_and_says_what_it_describes(segment: Segment) -> None:
     segment.bump_generation()
+    segment.set_worker(1, "heartbeat_ms", 5000)  # the other one has ended, or not begun
     segment.set_backend(3, flags=GOOD, reason='connect to "::1": no route — \x00 \U0001f600')
     status = build(segment, [A], version="1.2.3", pool_slots={"web": 0})
-    assert (status.workers, status.generation, status.version) == (2, 1, "1.2.3")
+    assert (status.workers, status.generation, status.version) == (1, 1, "1.2.3")
     text = render(segment, [A], version="1.2.3", pool_slots={"web": 0})
     assert msgspec.json.decode(text, type=Status) == status
-    assert list(msgspec.json.decode(text)) == ["backends", "pools", "totals", "workers", "generation", "version"]
+    parts = ["backends", "pools", "totals", "workers", "generation", "version", "certificates"]
+    assert list(msgspec.json.decode(text)) == parts
 
 
 def test_asking_for_an_unused_balancer_allocates_little() -> None:

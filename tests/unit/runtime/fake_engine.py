@@ -44,6 +44,8 @@ class Backend:
         self.succeeded = 0
         self.set_cookie = b""
         self.addresses: list[bytes] = []
+        self.tls: Any = None
+        self.server_name = ""
         self.idle = 0
 
     @property
@@ -153,13 +155,18 @@ class Route:
         self.pool = pool
         self.config = config
         self.fallback: Route | None = None
+        self.slot = 0
 
 
 class Listener:
     def __init__(self, fd: int, config: schema.Listener) -> None:
         self.fd = fd
         self.config = config
-        self.match: Callable[[bytes, bytes], Route | None] | None = None
+        self.slot = 0
+        self.match: Callable[..., Route | None] | None = None
+        self.tls: Any = None
+        self.identify: Any = None
+        self.match_identity = False
         self.only_route: Route | None = None
         self.status: Callable[[], bytes] | None = None
         self.ready: Callable[[], bool] | None = None
@@ -179,6 +186,9 @@ class Engine:
         self.now = 1000.0
         self.on_generation: Callable[[], None] | None = None
         self.access_log: Any = None
+        self.decisions: Any = None
+        self.sampling: tuple[int, int] = (0, 0)
+        self.tracing: tuple[int, float] = (0, 0.0)
         self.connections = 0
         self.in_flight = 0
         self.cut_off = 0
@@ -188,6 +198,12 @@ class Engine:
         self.draining: tuple[float, Callable[[], None]] | None = None
         self.stopped = False
         self.cut_off_backends: list[Backend] = []
+
+    def sample(self, every: int, query: int) -> None:
+        self.sampling = (every, query)
+
+    def trace(self, mode: int, share: float) -> None:
+        self.tracing = (mode, share)
 
     def fileno(self) -> int:
         return -1
@@ -269,11 +285,15 @@ class Parts:
         self.segment = segment
         self.logs: list[AccessLog] = []
 
-    def listener(self, fd: int, config: schema.Listener) -> Any:
-        return Listener(fd, config)
+    def listener(self, fd: int, config: schema.Listener, slot: int) -> Any:
+        made = Listener(fd, config)
+        made.slot = slot
+        return made
 
-    def route(self, pool: Any, config: schema.Route) -> Any:
-        return Route(pool, config)
+    def route(self, pool: Any, config: schema.Route, slot: int) -> Any:
+        made = Route(pool, config)
+        made.slot = slot
+        return made
 
     def pool(self, name: str, slot: int, config: schema.Pool) -> Any:
         return Pool(name, slot, config)

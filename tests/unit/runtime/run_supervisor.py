@@ -16,8 +16,15 @@ FAKE = Path(__file__).with_name("fake_worker.py")
 def main() -> int:
     real = processes.worker_command
 
-    def command(worker: int, control: int, segment: int, app_dir: str | None, wakes: Sequence[int] = ()) -> list[str]:
-        words = real(worker, control, segment, app_dir, wakes)
+    def command(
+        worker: int,
+        control: int,
+        segment: int,
+        app_dir: str | None,
+        wakes: Sequence[int] = (),
+        decisions: int = -1,
+    ) -> list[str]:
+        words = real(worker, control, segment, app_dir, wakes, decisions)
         return [words[0], str(FAKE), *words[3:]]
 
     processes.worker_command = command
