@@ -558,7 +558,9 @@ class PoolLimits(Struct, frozen=True, kw_only=True):
     adaptive: bool = False
     """Finds out by itself how many requests in flight the pool bears: as long as the time to the first byte does not
     grow, more are let through, and fewer when it does (gradient2; each worker by itself). Off: it takes some minutes of
-    traffic to learn, and a limit that is known is better."""
+    traffic to learn, and a limit that is known is better. It is for surges: what has been slow for five minutes it
+    takes for usual, and lets more through by and by, up to 200 per backend after some fifteen. `max_requests` beside it
+    bounds that."""
 
 
 _RETRY_KINDS = (Kind.RESET, Kind.FIRST_BYTE_TIMEOUT, Kind.BAD_HEAD)
