@@ -345,13 +345,16 @@ cdef class Exchange(ExchangeBase):
     cdef void _redirect(self) noexcept:
         """To the same place by https. 301 for what browsers navigate by, 308 for the rest: it forbids turning a POST into a GET."""
         cdef bytes port = b"" if self.listener.redirect_https == 443 else b":%d" % self.listener.redirect_https
-        cdef bytes fields
+        cdef bytes fields, path
         cdef bint reading = self.request.method == METHOD_GET or self.request.method == METHOD_HEAD
         if self.request.host.len == 0:
             self._answer(KIND_BAD_REQUEST, 400, "no host: where to go by https cannot be told")
             return
+        path = <bytes>self.request.base[self.request.path.off:self.request.path.off + self.request.path.len]
+        if not path.startswith(b"/"):
+            path = b"/"         # OPTIONS *
         fields = (b"Location: https://" + <bytes>self.request.base[self.request.host.off:self.request.host.off + self.request.host.len] + port
-                  + <bytes>self.request.base[self.request.path.off:self.request.path.off + self.request.path.len] + b"\r\n")
+                  + path + b"\r\n")
         self.say(KIND_OK, 301 if reading else 308, fields, "text/plain", "", 0)
 
     cdef void _local(self, int status, bytes body) noexcept:
