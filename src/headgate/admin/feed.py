@@ -254,7 +254,9 @@ class Feed:
         self._backends = backends
         slots = controller.pool_slots
         self._pools = {
-            name: meter if (meter := self._pools.get(name)) is not None and meter.slot == slots[name] else PoolMeter(slot)
+            name: meter
+            if (meter := self._pools.get(name)) is not None and meter.slot == slots[name]
+            else PoolMeter(slot)
             for name, slot in slots.items()
             if name in config.pools
         }
