@@ -454,8 +454,8 @@ class StreamTick(Record, frozen=True, kw_only=True, omit_defaults=True):
     workers: list[Worker] | None = None
     listeners: list[Listener] | None = None
     certificates: list[StreamCertificate] | None = None
-    pools: list[tuple[Any, ...]] = []
-    numbers: list[tuple[Any, ...]] = []
-    points: list[tuple[int, float, float | None]] = []
-    states: list[StreamBackend] = []
-    events: list[StreamEvent] = []
+    pools: list[tuple[Any, ...]] = msgspec.field(default_factory=list)
+    numbers: list[tuple[Any, ...]] = msgspec.field(default_factory=list)
+    points: list[tuple[int, float, float | None]] = msgspec.field(default_factory=list)
+    states: list[StreamBackend] = msgspec.field(default_factory=list)
+    events: list[StreamEvent] = msgspec.field(default_factory=list)
