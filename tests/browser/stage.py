@@ -177,6 +177,7 @@ def stage(
         clock.go()
         # Only now: nothing above lets the checks, which have a deadline, run.
         await world.controller.first_round(2)
+        feed._before = None  # the time that passed here is none that was lived through
         socket_ = bound()
         service = Service(world, Admin(token=token), socket_, loop, feed)
         await service.start()

@@ -52,8 +52,12 @@ class Access:
         if not open_to_all:
             self._authenticate(peer, head)
 
+    def known(self, peer: Peer) -> bool:
+        """Does the kernel's word suffice?"""
+        return peer.uid in self._trusted and peer.local
+
     def _authenticate(self, peer: Peer, head: RequestHead) -> None:
-        if peer.uid in self._trusted and peer.local:
+        if self.known(peer):
             return
         challenge = (("WWW-Authenticate", 'Bearer realm="headgate"'),)
         if self._token is None:
@@ -98,7 +102,11 @@ def _check_origin(head: RequestHead, *, open_to_all: bool) -> None:
     for origin in head.values(b"origin"):
         if not head.authority or origin.lower() not in own:
             raise Refusal(403, "cross_origin", "requests from pages of another origin are not answered")
-    if open_to_all and head.values(b"sec-fetch-mode") == [b"navigate"] and head.values(b"sec-fetch-dest") == [b"document"]:
+    if (
+        open_to_all
+        and head.values(b"sec-fetch-mode") == [b"navigate"]
+        and head.values(b"sec-fetch-dest") == [b"document"]
+    ):
         return  # somebody followed a link to the dashboard: its shell holds nothing, and cannot be framed
     for site in head.values(b"sec-fetch-site"):
         if site not in (b"same-origin", b"none"):

@@ -270,7 +270,7 @@ class Decision(Record, frozen=True, kw_only=True):
     client: str
     listener: str
     route: str
-    """Host and path prefix of its route; empty where none matched."""
+    """Its route, by the name that metrics have; empty where none matched."""
     pool: str
     kind: str
     """How it ended, by the words of docs/errors.md."""
@@ -407,6 +407,17 @@ class StreamEvent(Record, frozen=True, kw_only=True):
     reason: str
 
 
+class StreamCertificate(Record, frozen=True, kw_only=True):
+    """A certificate in use."""
+
+    where: str
+    file: str
+    names: list[str]
+    ends: int
+    days: int
+    """Whole days that are left; negative once it has expired."""
+
+
 class StreamState(Record, frozen=True, kw_only=True):
     """`event: state`: everything. Without a past where the reader has it."""
 
@@ -423,6 +434,7 @@ class StreamState(Record, frozen=True, kw_only=True):
     listeners: list[Listener]
     pools: list[StreamPool]
     pool_numbers: list[tuple[Any, ...]]
+    certificates: list[StreamCertificate]
     routes: list[StreamRoute]
     backends: list[StreamBackendWhole]
     seconds: list[StreamRow] | None
@@ -441,8 +453,9 @@ class StreamTick(Record, frozen=True, kw_only=True, omit_defaults=True):
     totals: TotalStatus | None = None
     workers: list[Worker] | None = None
     listeners: list[Listener] | None = None
-    pools: list[tuple[Any, ...]] = []
-    numbers: list[tuple[Any, ...]] = []
-    points: list[tuple[int, float, float | None]] = []
-    states: list[StreamBackend] = []
-    events: list[StreamEvent] = []
+    certificates: list[StreamCertificate] | None = None
+    pools: list[tuple[Any, ...]] = msgspec.field(default_factory=list)
+    numbers: list[tuple[Any, ...]] = msgspec.field(default_factory=list)
+    points: list[tuple[int, float, float | None]] = msgspec.field(default_factory=list)
+    states: list[StreamBackend] = msgspec.field(default_factory=list)
+    events: list[StreamEvent] = msgspec.field(default_factory=list)

@@ -12,6 +12,7 @@ import time
 from asyncio import AbstractEventLoop, Event, TimerHandle
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -23,9 +24,11 @@ from headgate.admin.meters import TURN, BackendMeter, PoolMeter
 from headgate.admin.reads import listener_list, worker_list
 from headgate.observe import status
 from headgate.observe.history import History, merged
+from headgate.observe.processes import Processes
 from headgate.resilience import slow_start
 from headgate.runtime.overrides import PoolChanges
 from headgate.runtime.states import BackendRecord
+from headgate.tls.expiry import days_left
 
 # Between an event and telling it: what follows from it (a panic, the state in the segment) goes along.
 SOON_S = 0.02
@@ -101,6 +104,8 @@ class Feed:
         self._wall = wall
         self._run = f"{os.getpid()}-{int(wall() * 1000)}"
         self.history = History()
+        self.processes = Processes()
+        """For /metrics: it remembers what processes that have ended used."""
         self._readers: set[Reader] = set()
         self._backends: dict[tuple[str, str], _Backend] = {}
         self._pools: dict[str, PoolMeter] = {}
@@ -109,6 +114,7 @@ class Feed:
         self._layout: object = None
         self._known: dict[str, Any] = {}
         self._turn = 0
+        self._beats = 0
         self._before: tuple[float, int, int] | None = None
         self._last_event = 0
         self._timer: TimerHandle | None = None
@@ -193,6 +199,7 @@ class Feed:
                     totals=self._changed("totals", totals),
                     workers=self._changed("workers", worker_list(self._host.controller)),
                     listeners=self._changed("listeners", listener_list(self._host)),
+                    certificates=self._changed_certificates(),
                     pools=self._pool_numbers(),
                     numbers=self._backend_numbers(),
                     points=points,
@@ -250,7 +257,9 @@ class Feed:
         self._backends = backends
         slots = controller.pool_slots
         self._pools = {
-            name: meter if (meter := self._pools.get(name)) is not None and meter.slot == slots[name] else PoolMeter(slot)
+            name: meter
+            if (meter := self._pools.get(name)) is not None and meter.slot == slots[name]
+            else PoolMeter(slot)
             for name, slot in slots.items()
             if name in config.pools
         }
@@ -279,6 +288,24 @@ class Feed:
         return [
             doc.StreamRoute(listener=route.listener, host=route.host, path_prefix=route.path_prefix, pool=route.pool)
             for route in self._host.controller.config.routes
+        ]
+
+    def _changed_certificates(self) -> list[doc.StreamCertificate] | None:
+        """They change by the day, and when a file does: looked at once a minute."""
+        self._beats += 1
+        return self._changed("certificates", self._certificate_list()) if self._beats % 60 == 1 else None
+
+    def _certificate_list(self) -> list[doc.StreamCertificate]:
+        now = datetime.fromtimestamp(self._wall(), UTC)
+        return [
+            doc.StreamCertificate(
+                where=used.where,
+                file=used.file,
+                names=list(used.certificate.names[:4]),
+                ends=int(used.certificate.not_after.timestamp() * 1000),
+                days=days_left(used.certificate.not_after, now),
+            )
+            for used in self._host.controller.certificates
         ]
 
     def _look_at_backends(self, now: float) -> list[tuple[int, float, float | None]]:
@@ -403,6 +430,7 @@ class Feed:
                 totals=status.total_status(host.controller.segment),
                 workers=worker_list(host.controller),
                 listeners=listener_list(host),
+                certificates=self._certificate_list(),
                 pools=self._pool_list(),
                 pool_numbers=[
                     (name, *meter.numbers, name in host.controller.in_panic) for name, meter in self._pools.items()

@@ -35,6 +35,11 @@ async def asset(call: Call) -> Raw:
     return _file(call.params["file"])
 
 
+async def access(call: Call) -> dict[str, bool]:
+    """Must whoever asks from there have the token?"""
+    return {"token": not call.known}
+
+
 async def stream(call: Call) -> Stream:
     """What the page shows, as it changes."""
     return Stream(call.feed.read(call.query))

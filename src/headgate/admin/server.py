@@ -146,7 +146,8 @@ class Server:
                 self.access.check(peer, request.head, open_to_all=open_to_all)
                 body = await read_body(request, rest, limit, reader, writer)
             whole = True
-            request = Request(request.method, request.path, request.query, request.head, body)
+            known = self.access.known(peer)
+            request = Request(request.method, request.path, request.query, request.head, body, known)
             answer: Answer | Streaming = await self._handle(request)
         except Refusal as refusal:
             answer = Answer.of(refusal)

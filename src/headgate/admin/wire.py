@@ -63,13 +63,14 @@ class Error(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request with its body. path: without the query, not decoded."""
+    """One request with its body. path: without the query, not decoded. known: its sender needs no token."""
 
     method: str
     path: str
     query: str
     head: RequestHead
     body: bytes = b""
+    known: bool = False
 
 
 @dataclass(frozen=True, slots=True)

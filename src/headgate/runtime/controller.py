@@ -11,6 +11,7 @@ import logging
 import time
 from asyncio import AbstractEventLoop, Event, TimerHandle, timeout
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -129,7 +130,7 @@ class Controller:
             knowledge=knowledge,
             same_segment=same_segment,
         )
-        self._certificates = Certificates(loop, wall=wall, changed=self._renew, note=self.note)
+        self._certificates = Certificates(loop, wall=wall, changed=self._renew, note=partial(self.note, quiet=True))
         self._become(config, overrides.effective(config, changes))
 
     # What there is

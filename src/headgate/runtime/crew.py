@@ -233,6 +233,7 @@ class Crew:
             return
         again = f"again in {delay_s:.2g} s" if delay_s else "started again"
         log.error("worker %d died (%s); %s", worker.number, how, again)
+        self._controller.note("worker died", f"worker {worker.number}: {how}; {again}", quiet=True)
         worker.timer = self._loop.call_later(delay_s, self._start, worker)
 
     def look_after(self, watchdog_s: float) -> None:

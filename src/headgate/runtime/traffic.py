@@ -1,7 +1,7 @@
 """Where listeners and routes count in the shared segment.
 
-A configuration is never refused for the sake of its figures: what finds no room counts in slot 0, with all others of the
-kind.
+A configuration is never refused for the sake of its figures: what finds no room counts in slot 0, with all others of
+the kind.
 """
 
 from __future__ import annotations

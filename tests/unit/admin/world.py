@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from headgate.admin.feed import Feed
 from headgate.admin.host import ListenerState
 from headgate.admin.service import Service
 from headgate.admin.state_file import StateFile
@@ -50,6 +51,8 @@ class World:
 
     config_path = "headgate.toml"
     started_s = 1000.0
+    service: Service
+    feed: Feed
 
     def __init__(
         self,
@@ -144,6 +147,7 @@ def serving(
         socket_ = bound(path)
         service = Service(world, admin or Admin(token=TOKEN), socket_, asyncio.get_running_loop())
         await service.start()
+        world.service, world.feed = service, service.feed
         stop = asyncio.Event()
         found.extend((world, service.address, asyncio.get_running_loop(), stop))
         started.set()

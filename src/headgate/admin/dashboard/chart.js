@@ -58,27 +58,48 @@ export class Chart {
       stroke: svg("path", { class: `line ${line.class}` }),
     }));
     this.cursor = svg("line", { class: "cursor", y1: TOP, y2: HEIGHT - BOTTOM, visibility: "hidden" });
-    this.drawing.append(this.grid, ...this.paths.flatMap((one) => (one.fill ? [one.fill, one.stroke] : [one.stroke])), this.cursor);
+    this.drawing.append(
+      this.grid,
+      ...this.paths.flatMap((one) => (one.fill ? [one.fill, one.stroke] : [one.stroke])),
+      this.cursor,
+    );
     this.values = lines.map(() => el("b"));
     this.when = el("span", { class: "when" });
-    const legend = el("p", { class: "legend" }, ...lines.map((line, index) => el("span", {}, svg("svg", { class: "key", viewBox: "0 0 18 8", "aria-hidden": "true" }, svg("path", { class: `line ${line.class}`, d: "M1 4H17" })), ` ${line.name} `, this.values[index])), this.when);
+    const legend = el(
+      "p",
+      { class: "legend" },
+      ...lines.map((line, index) =>
+        el(
+          "span",
+          {},
+          svg(
+            "svg",
+            { class: "key", viewBox: "0 0 18 8", "aria-hidden": "true" },
+            svg("path", { class: `line ${line.class}`, d: "M1 4H17" }),
+          ),
+          ` ${line.name} `,
+          this.values[index],
+        ),
+      ),
+      this.when,
+    );
     figure.append(legend, this.drawing);
     this.drawing.addEventListener("pointermove", (event) => this.#point(event.offsetX));
     this.drawing.addEventListener("pointerleave", () => this.#point(null));
     new ResizeObserver(([entry]) => {
       this.#width = entry.contentRect.width;
-      this.draw(this.#rows, this.until, this.step);
+      this.draw(this.#rows, this.until, this.span, this.step);
     }).observe(this.drawing);
   }
 
-  /** rows: as the balancer gives them. until: the right edge, in seconds. step: seconds between rows. */
-  draw(rows, until, step) {
+  /** rows: as the balancer gives them. until: the right edge; span: from there to the left one; step: between rows; seconds. */
+  draw(rows, until, span, step) {
     this.#rows = rows;
     this.until = until;
+    this.span = span;
     this.step = step;
     const width = this.#width;
     if (!width || !until) return;
-    const span = step === 1 ? 900 : 86400;
     const from = until - span;
     const shown = rows.filter((row) => row[0] >= from);
     let most = 0;
@@ -88,7 +109,6 @@ export class Chart {
     const y = (value) => HEIGHT - BOTTOM - (value / top) * (HEIGHT - TOP - BOTTOM);
     this.x = x;
     this.from = from;
-    this.span = span;
     this.#lattice(top, from, span, x, y, width);
     const gap = step * 2.6;
     this.lines.forEach((line, index) => {
@@ -132,7 +152,8 @@ export class Chart {
     }
     const wanted = this.from + ((offset - LEFT) / (this.#width - LEFT - RIGHT)) * this.span;
     let best = null;
-    for (const row of this.#rows) if (best === null || Math.abs(row[0] - wanted) < Math.abs(best[0] - wanted)) best = row;
+    for (const row of this.#rows)
+      if (best === null || Math.abs(row[0] - wanted) < Math.abs(best[0] - wanted)) best = row;
     if (best === null || best[0] < this.from) return;
     this.cursor.setAttribute("visibility", "visible");
     this.cursor.setAttribute("x1", this.x(best[0]));
@@ -141,13 +162,18 @@ export class Chart {
   }
 
   #read(row, chosen) {
-    this.lines.forEach((line, index) => setText(this.values[index], row && row[line.column] !== null ? this.format(row[line.column]) : "–"));
-    setText(this.when, chosen ? (this.step === 1 ? timeOf(row[0] * 1000) : `${dayOf(row[0] * 1000)} ${shortTime(row[0] * 1000)}`) : "");
+    this.lines.forEach((line, index) =>
+      setText(this.values[index], row && row[line.column] !== null ? this.format(row[line.column]) : "–"),
+    );
+    setText(
+      this.when,
+      chosen ? (this.span === 900 ? timeOf(row[0] * 1000) : `${dayOf(row[0] * 1000)} ${shortTime(row[0] * 1000)}`) : "",
+    );
   }
 
   /** The text alternative. It is not read out when it changes, only when somebody comes by. */
   #words(rows) {
-    const span = this.step === 1 ? "the last 15 minutes" : "the last 24 hours";
+    const span = this.span === 900 ? "the last 15 minutes" : "the last 24 hours";
     const parts = this.lines.map((line) => {
       const values = rows.map((row) => row[line.column]).filter((value) => value !== null);
       if (!values.length) return `${line.name}: none`;
@@ -164,7 +190,12 @@ export class Sparkline {
   constructor() {
     this.line = svg("path", { class: "line" });
     this.fill = svg("path", { class: "area" });
-    this.node = svg("svg", { class: "spark", role: "img", viewBox: "0 0 120 28", preserveAspectRatio: "none" }, this.fill, this.line);
+    this.node = svg(
+      "svg",
+      { class: "spark", role: "img", viewBox: "0 0 120 28", preserveAspectRatio: "none" },
+      this.fill,
+      this.line,
+    );
   }
 
   draw(points, durationText) {
@@ -181,8 +212,12 @@ export class Sparkline {
     // From zero: a line that fills its box whatever the values are says that all is wild.
     const x = (index) => (index / 59) * 120;
     const y = (ms) => 27 - (ms / (most || 1)) * 25;
-    setAttribute(this.line, "d", path(known, x, y, 1));
-    setAttribute(this.fill, "d", area(known, x, y, 1, 28));
-    setAttribute(this.node, "aria-label", `Latency, last minutes: ${durationText(least)} to ${durationText(most)}, now ${durationText(values.at(-1))}`);
+    setAttribute(this.line, "d", path(known, x, y, 3));
+    setAttribute(this.fill, "d", area(known, x, y, 3, 28));
+    setAttribute(
+      this.node,
+      "aria-label",
+      `Latency, last minutes: ${durationText(least)} to ${durationText(most)}, now ${durationText(values.at(-1))}`,
+    );
   }
 }

@@ -66,7 +66,19 @@ export class Model {
     const again = this.run === message.run;
     if (this.run && !again) {
       // Its events begin anew; ours of the run before stay, behind a line.
-      this.#happen([{ number: 0, time: message.started, pool: "", backend: "", what: "restarted", reason: `Headgate ${message.version}, process ${message.pid}` }], message.run);
+      this.#happen(
+        [
+          {
+            number: 0,
+            time: message.started,
+            pool: "",
+            backend: "",
+            what: "restarted",
+            reason: `Headgate ${message.version}, process ${message.pid}`,
+          },
+        ],
+        message.run,
+      );
     }
     this.run = message.run;
     this.about = message;
@@ -77,9 +89,16 @@ export class Model {
     for (const one of message.backends) {
       const before = again ? old.get(one.state.id) : undefined;
       const points = one.points ?? before?.points ?? [];
-      this.backends.set(one.state.id, { ...one.state, numbers: one.numbers, points: points.slice(-LIMITS.points), pointed: this.pointed });
+      this.backends.set(one.state.id, {
+        ...one.state,
+        numbers: one.numbers,
+        points: points.slice(-LIMITS.points),
+        pointed: this.pointed,
+      });
     }
-    this.pools = new Map(message.pools.map((pool) => [pool.name, { ...pool, numbers: [0, null, null, null, 0, 0, false], members: [] }]));
+    this.pools = new Map(
+      message.pools.map((pool) => [pool.name, { ...pool, numbers: [0, null, null, null, 0, 0, false], members: [] }]),
+    );
     for (const backend of this.backends.values()) this.pools.get(backend.pool)?.members.push(backend);
     this.#poolNumbers(message.poolNumbers);
     this.routes = message.routes;
@@ -142,11 +161,49 @@ export class Model {
     this.happened += 1;
   }
 
-  get healthy() {
+  get up() {
     let found = 0;
-    for (const backend of this.backends.values()) found += backend.healthy ? 1 : 0;
+    for (const backend of this.backends.values()) found += backend.state === "up" ? 1 : 0;
     return found;
   }
+}
+
+/**
+ * Fewer rows, each the mean of those within `step` seconds: of 900 in 400 pixels one sees only the noise. Percentiles are
+ * weighted by their requests; of requests in flight the highest is kept.
+ */
+export function thinned(rows, step) {
+  const found = [];
+  let at = null;
+  let group = [];
+  const close = () => {
+    if (!group.length) return;
+    const mean = (column) => group.reduce((sum, row) => sum + row[column], 0) / group.length;
+    const percentile = (column) => {
+      let sum = 0;
+      let weight = 0;
+      for (const row of group) {
+        if (row[column] === null) continue;
+        const share = Math.max(row[1], 0.01);
+        sum += row[column] * share;
+        weight += share;
+      }
+      return weight ? sum / weight : null;
+    };
+    const most = (column) => group.reduce((found, row) => Math.max(found, row[column]), 0);
+    found.push([at, mean(1), mean(2), percentile(3), percentile(4), percentile(5), most(6), most(7)]);
+  };
+  for (const row of rows) {
+    const start = Math.floor(row[0] / step) * step;
+    if (start !== at) {
+      close();
+      at = start;
+      group = [];
+    }
+    group.push(row);
+  }
+  close();
+  return found;
 }
 
 /** Rows that are newer than the last, and no more than `limit` of them all. */
