@@ -17,8 +17,8 @@ from headgate.runtime.transport import MessageChannel
 COULD_NOT_START = 3
 
 # A worker is replaced within a second however often it is killed; only one that did not come up several times in a row
-# gets more time, since whatever stops it will hardly be gone in the next second. A start takes up to half a second of the
-# processor, and is a part of that second.
+# gets more time, since whatever stops it will hardly be gone in the next second. A start takes up to half a second of
+# the processor, and is a part of that second.
 _HASTY_STARTS = 4
 _FIRST_DELAY_S = 0.05
 _LONGEST_DELAY_SOON_S = 0.4
