@@ -41,6 +41,7 @@ from headgate.runtime.listening import Listening
 from headgate.runtime.messages import Leave, ReopenLogs, Stop
 from headgate.runtime.notify import Notifier, listen_descriptors
 from headgate.runtime.overrides import NONE, effective
+from headgate.runtime.processes import name_process
 from headgate.runtime.reload import Reloader, ReloadResult
 from headgate.runtime.sockets import BoundSocket, CannotBind
 from headgate.runtime.steering import Steering, admin_socket, check_admin, load_changes
@@ -139,7 +140,8 @@ class Supervisor:
             state: Literal["open", "draining", "closed"] = "open" if self.ready else "closed"
             if bound is None and self.ready:
                 state = "draining"
-            found.append(ListenerState(bound.bind.text if bound is not None else listener.bind.text, state))
+            text = listener.bind.text
+            found.append(ListenerState(bound.bind.text if bound is not None else text, state, text))
         return found
 
     async def drain_listener(self, bind: str) -> None:
@@ -670,6 +672,7 @@ def serve(
     if not logging.getLogger("headgate").handlers:
         configure()
     raise_open_files()
+    name_process("headgate")
     trial = upgrade.TRIAL in os.environ
     try:
         given = upgrade.given()
