@@ -41,7 +41,13 @@ class Site:
     """A balancer over three backends, a to c, in the pool web."""
 
     def __init__(
-        self, processes: Processes, directory: Path, port: HeldPort, admin: HeldPort, backends: list[Backend], workers: int
+        self,
+        processes: Processes,
+        directory: Path,
+        port: HeldPort,
+        admin: HeldPort,
+        backends: list[Backend],
+        workers: int,
     ) -> None:
         self.processes, self.directory, self.port, self.admin = processes, directory, port, admin
         self.backends = backends

@@ -104,7 +104,9 @@ def test_a_fresh_page_shows_the_past(looked_at: Page) -> None:
     page.wait_for_selector("#chart-rate path.line.one[d*=L]", state="attached")
     # One step of five seconds is one L: three hundred seconds of traffic were there before the page was.
     assert (line.get_attribute("d") or "").count("L") >= 58
-    assert "Over the last 15 minutes. requests: now" in (page.get_attribute("#chart-rate svg.chart", "aria-label") or "")
+    assert "Over the last 15 minutes. requests: now" in (
+        page.get_attribute("#chart-rate svg.chart", "aria-label") or ""
+    )
     page.check("input[value=minutes]")
     page.wait_for_selector("#chart-rate svg.chart[aria-label^='Over the last 24 hours']")
     assert (line.get_attribute("d") or "").count("L") >= 250

@@ -63,7 +63,13 @@ def test_a_minute_is_made_of_its_seconds() -> None:
         requests += len(times)
         errors += len(times) // 5
         row, ended = add(
-            history, second, len(times), errors=len(times) // 5, times=buckets(*times), in_flight=second % 7, connections=9
+            history,
+            second,
+            len(times),
+            errors=len(times) // 5,
+            times=buckets(*times),
+            in_flight=second % 7,
+            connections=9,
         )
         assert ended is None
         assert row[:3] == (second, len(times), len(times) // 5)
