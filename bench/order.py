@@ -190,8 +190,8 @@ def conditions(there: dict[str, str], rounds: int, repeated: int) -> str:
     machine = f"{len(os.sched_getaffinity(0))} cores, {platform.system()} {platform.release()}"
     software = ", ".join(f"{name} {version}" for name, version in there.items() if name != "floor")
     return (
-        f"Medians of {rounds} rounds of turns of {WARM_UP_S + MEASURED_S:g} s; {repeated} turns were late and repeated.\n"
-        f"{machine}, Python {platform.python_version()}, {software}."
+        f"Medians of {rounds} rounds of turns of {WARM_UP_S + MEASURED_S:g} s; "
+        f"{repeated} turns were late and repeated.\n{machine}, Python {platform.python_version()}, {software}."
     )
 
 

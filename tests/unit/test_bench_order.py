@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from bench import order
 from bench.order import Turn, conditions, publish, table
 

@@ -56,9 +56,7 @@ beyond ASCII as Latin-1 (`\\u00e9`), which is valid whatever they were and loses
 def render() -> str:
     """The whole page."""
     rows = [f"| `{name}` | {text} |\n" for name, text in FIELDS.items()]
-    return (
-        _INTRODUCTION + "".join(rows) + "| `header:NAME` | A header field of the request, the first of that name. |\n"
-    )
+    return _INTRODUCTION + "".join(rows) + "| `header:NAME` | A header field of the request, the first of that name. |\n"
 
 
 if __name__ == "__main__":

@@ -132,9 +132,14 @@ def test_streams_do_not_keep_others_from_asking(served: Served, monkeypatch: pyt
     assert ask(served.address, "GET", "/status").status == 200
     readings.pop().close()
     # The place is free as soon as the reader's leaving has been noticed.
-    more = eventually(lambda: _open(served.address), "a place")
-    for reading in [*readings, more]:
+    readings.append(_there(eventually(lambda: _open(served.address), "a place")))
+    for reading in readings:
         reading.close()
+
+
+def _there(reading: Reading | None) -> Reading:
+    assert reading is not None
+    return reading
 
 
 def _open(address: str) -> Reading | None:
