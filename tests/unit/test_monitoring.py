@@ -13,7 +13,8 @@ from typing import Any
 
 import yaml
 
-from headgate.observe.metrics import METRICS, PREFIX
+from headgate.observe.metric import PREFIX
+from headgate.observe.metrics import METRICS
 
 from ..e2e.harness.tools import require
 
@@ -87,7 +88,8 @@ def queries() -> list[str]:
 
 def test_the_dashboard_is_the_one_of_its_script() -> None:
     spec = importlib.util.spec_from_file_location("grafana_dashboard", ROOT / "tools" / "grafana_dashboard.py")
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
     made = json.dumps(script.dashboard(), indent=1) + "\n"
@@ -115,13 +117,15 @@ def test_the_dashboard_is_laid_out() -> None:
     covered: set[tuple[int, int]] = set()
     for panel in document["panels"]:
         place = panel["gridPos"]
-        assert 0 <= place["x"] and place["x"] + place["w"] <= 24
+        assert place["x"] >= 0
+        assert place["x"] + place["w"] <= 24
         columns, lines = range(place["x"], place["x"] + place["w"]), range(place["y"], place["y"] + place["h"])
         cells = set(itertools.product(columns, lines))
         assert not covered & cells, panel["title"]
         covered |= cells
         if panel["type"] != "row":
-            assert panel["targets"] and panel["datasource"]["uid"] == "${source}"
+            assert panel["targets"]
+            assert panel["datasource"]["uid"] == "${source}"
             assert len({target["refId"] for target in panel["targets"]}) == len(panel["targets"])
     names = {variable["name"] for variable in document["templating"]["list"]}
     assert {"source", "instance", "pool"} <= names
