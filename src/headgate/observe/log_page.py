@@ -38,7 +38,7 @@ attempts=1 ttfb=0.0012 total=0.0015 id=…`, then `queued=` and `error=` where t
 **Fields.** With `fields`, a line of text is `name=value` for each, with spaces between, and a line of JSON an object of
 these. Unknown is `-`, or null.
 
-**Sampling.** With `sample`, that share of the requests that went well gets a line. Whatever did not go well always does:
+**Sampling.** With `sample`, that share of the requests that went well gets a line. Whatever did not go well always has:
 an error, a status of 500 or more, a retry, a failed attempt. Which ones are chosen follows from their request ids, so
 all balancers that pass on an id choose the same requests.
 
