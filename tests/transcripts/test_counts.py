@@ -1,4 +1,4 @@
-"""What is counted of a conversation: by pool, route, listener and backend, retries and those not made by their reason."""
+"""What is counted of a conversation: by pool, route, listener and backend; retries, and those not made, by reason."""
 
 from __future__ import annotations
 
