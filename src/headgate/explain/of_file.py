@@ -66,7 +66,7 @@ def explain_file(
         except Exception as error:
             raise ValueError(f"pools.{name}.strategy: {error}") from error
     before = source.getstate()
-    found = explain(question, config, listener, pools, sources=[])
+    found = explain(question, config, listener, pools.__getitem__, sources=[])
     drew = source.getstate() != before
     if found.pool:
         notes.append(
