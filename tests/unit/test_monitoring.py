@@ -78,6 +78,13 @@ def test_every_alert_is_tested_and_about_metrics_that_exist() -> None:
         assert re.search(fires, tested), rule["alert"]
 
 
+def test_documents_name_metrics_that_exist() -> None:
+    known = {*known_series(), *(metric.full_name for metric in METRICS)}
+    for page in (ROOT / "docs").glob("*.md"):
+        for name in re.findall(rf"`({PREFIX}\w+)[`{{]", page.read_text()):
+            assert name in known, f"{name} in {page.name}"
+
+
 def panels() -> Iterator[dict[str, Any]]:
     yield from json.loads(DASHBOARD.read_text())["panels"]
 

@@ -531,7 +531,7 @@ METRICS: tuple[Metric, ...] = (
         "config_last_reload_successful",
         "gauge",
         (),
-        "0 when the last reload was refused: what runs is not what the file says.",
+        "0 when the last reload was refused, or taken back: what runs is not what the file says.",
         _one(lambda now: now.sums.supervisor["reload_ok"]),
     ),
     Metric(
