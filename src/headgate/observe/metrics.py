@@ -122,9 +122,9 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "client_connections",
         "gauge",
-        (),
+        ("listener",),
         "Open connections of clients.",
-        _one(lambda now: now.sums.totals["connections"]),
+        lambda now: ((labels(listener=bind), one["open"]) for bind, one in now.sums.listeners.items()),
     ),
     Metric(
         "client_connections_accepted",

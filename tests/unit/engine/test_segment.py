@@ -550,7 +550,12 @@ def test_routes_and_listeners_are_summed_and_cleared() -> None:
         assert segment.route_totals(1)["status"] == [0, 0, 2, 0, 0, 0]
         latency = segment.route_totals(1)["latency"]
         assert (latency.count, latency.sum_ns, latency.steps) == (2, 10_000_000, 4)
-        assert segment.listener_totals(1) == {"accepted": 0, "refused": 0, "status": [0, 0, 0, 0, 2, 0]}
+        assert segment.listener_totals(1) == {
+            "accepted": 0,
+            "refused": 0,
+            "open": 0,
+            "status": [0, 0, 0, 0, 2, 0],
+        }
         segment.clear_route(1)
         segment.clear_listener(1)
         assert segment.route_totals(1)["status"] == segment.listener_totals(1)["status"] == [0] * 6
