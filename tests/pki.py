@@ -79,7 +79,7 @@ class Issued:
 class Authority:
     """Signs. above: who signed it; None for a root."""
 
-    def __init__(self, name: str = "Test Root", above: Authority | None = None) -> None:
+    def __init__(self, name: str = "Test Root", above: Authority | None = None, *, days: float = 3650) -> None:
         self.name = subject(name)
         self.key = new_key()
         self.above = above
@@ -89,7 +89,7 @@ class Authority:
             above.key if above else self.key,
             self.key,
             datetime.now(UTC) - DAY,
-            datetime.now(UTC) + 3650 * DAY,
+            datetime.now(UTC) + days * DAY,
             (),
             ca=True,
         )

@@ -100,6 +100,7 @@ def test_swapped_twenty_times_under_load(
             issued[number].write(tmp_path, "a")
             headgate.process.signal(signal.SIGHUP)
             eventually(lambda n=number: shown(port.address) == issued[n].der, f"certificate {number}")  # type: ignore[misc]
+        assert headgate.process.stderr.matching(r"reload: .*a\.pem: is another one, for a\.example, until")
         tls["watch"] = True
         (tmp_path / "headgate.json").write_text(json.dumps(config()))
         headgate.process.signal(signal.SIGHUP)

@@ -41,6 +41,13 @@ class Contexts:
 
 
 @functools.cache
+def table() -> dict[str, object]:
+    """What a configuration must say of a listener that speaks TLS; the engine is given contexts, whatever it says."""
+    cert, key = authority().issue(NAME).write(Path(tempfile.mkdtemp()), "pair")
+    return {"certificates": [{"cert": cert, "key": key}]}
+
+
+@functools.cache
 def authority() -> Authority:
     return Authority()
 

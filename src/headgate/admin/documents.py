@@ -93,13 +93,20 @@ class BackendConnections(Record, frozen=True, kw_only=True):
     """Kept connections that wait for a request."""
 
 
+class ListenerConnections(Listener, frozen=True, kw_only=True):
+    """A listener's share of the connections."""
+
+    connections: int
+    """Open client connections that came in by it; while it is draining those that are left."""
+
+
 class Connections(Record, frozen=True, kw_only=True):
-    """Who is connected, in numbers. (Clients are counted by worker, not by listener.)"""
+    """Who is connected, in numbers."""
 
     clients: int
     in_flight: int
     tunnels: int
-    listeners: list[Listener]
+    listeners: list[ListenerConnections]
     workers: list[Worker]
     backends: list[BackendConnections]
     """Those that have any."""
@@ -447,8 +454,8 @@ class StreamTick(Record, frozen=True, kw_only=True, omit_defaults=True):
     workers: list[Worker] | None = None
     listeners: list[Listener] | None = None
     certificates: list[StreamCertificate] | None = None
-    pools: list[tuple[Any, ...]] = []
-    numbers: list[tuple[Any, ...]] = []
-    points: list[tuple[int, float, float | None]] = []
-    states: list[StreamBackend] = []
-    events: list[StreamEvent] = []
+    pools: list[tuple[Any, ...]] = msgspec.field(default_factory=list)
+    numbers: list[tuple[Any, ...]] = msgspec.field(default_factory=list)
+    points: list[tuple[int, float, float | None]] = msgspec.field(default_factory=list)
+    states: list[StreamBackend] = msgspec.field(default_factory=list)
+    events: list[StreamEvent] = msgspec.field(default_factory=list)

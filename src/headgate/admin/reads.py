@@ -138,7 +138,14 @@ async def connections(call: Call) -> doc.Connections:
         clients=totals.connections,
         in_flight=totals.in_flight,
         tunnels=totals.tunnels,
-        listeners=listener_list(host),
+        listeners=[
+            doc.ListenerConnections(
+                bind=one.bind,
+                state=one.state,
+                connections=host.controller.listener_connections(one.configured or one.bind),
+            )
+            for one in host.listeners
+        ],
         workers=worker_list(host.controller),
         backends=rows,
     )

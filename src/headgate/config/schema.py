@@ -29,6 +29,7 @@ from headgate.config.values import (
     FieldValue,
     LogFieldName,
     Name,
+    Part,
     Path,
     Share,
     Size,
@@ -60,7 +61,7 @@ class AccessLog(Struct, frozen=True, kw_only=True):
     fields: tuple[Annotated[str, LogFieldName()], ...] = ()
     """What a line has in it, in this order, in text (as `name=value`) and JSON: names of docs/access-log.md, and
     "header:NAME" for a header field of the request. Not set: what the format has by itself."""
-    sample: Annotated[float, Share()] = 1.0
+    sample: Annotated[float, Part()] = 1.0
     """The share of requests that went well which get a line. All others always have theirs: those with an error, a
     status of 500 or more, a retry or a failed attempt. Chosen by the request's id, so every worker, and every balancer
     that the request passes, chooses the same. 1: nothing is missing until somebody decides that it may be."""
@@ -557,7 +558,9 @@ class PoolLimits(Struct, frozen=True, kw_only=True):
     adaptive: bool = False
     """Finds out by itself how many requests in flight the pool bears: as long as the time to the first byte does not
     grow, more are let through, and fewer when it does (gradient2; each worker by itself). Off: it takes some minutes of
-    traffic to learn, and a limit that is known is better."""
+    traffic to learn, and a limit that is known is better. It is for surges: what has been slow for five minutes it
+    takes for usual, and lets more through by and by, up to 200 per backend after some fifteen. `max_requests` beside it
+    bounds that."""
 
 
 _RETRY_KINDS = (Kind.RESET, Kind.FIRST_BYTE_TIMEOUT, Kind.BAD_HEAD)

@@ -104,7 +104,6 @@ cdef class Exchange(ExchangeBase):
     cdef void release(self) noexcept
     cdef bint _local_endpoint(self) noexcept
     cdef void _identify(self) noexcept
-    cdef void _resolve(self) noexcept
     cdef void _route(self) noexcept
     cdef Backend _pick(self)
     cdef Backend _checked(self, object picked, object tried)

@@ -19,7 +19,7 @@ cdef enum:
 
 cdef tuple _NO_RAMP = (0.0, 0.0)
 # As in the configuration; in the order of http1.ForwardedForm.
-cdef tuple FORWARDED_FORMS = ("x", "rfc7239", "both")
+FORWARDED_FORMS = ("x", "rfc7239", "both")
 
 
 cdef double _seconds(object value):

@@ -52,7 +52,7 @@ def explain(
             head(question),
             client_of(question),
             Networks(listener.trusted_proxies),
-            rfc7239=listener.forwarded == "rfc7239",
+            forwarded=listener.forwarded,
             head_limit=limits.head,
             line_limit=limits.request_line,
             headers_limit=limits.headers,

@@ -17,7 +17,7 @@ from headgate.runtime.watch import FileWatch
 from headgate.tls import built, check, files
 from headgate.tls.expiry import Reminder
 from headgate.tls.files import TlsFiles
-from headgate.tls.inventory import Used, differences, used
+from headgate.tls.inventory import Used, dated, differences, used
 
 log = logging.getLogger("headgate.control")
 
@@ -105,7 +105,7 @@ class Certificates:
     def _remind(self) -> None:
         self._remind_at = self._loop.time() + _REMIND_S
         now = datetime.fromtimestamp(self._wall(), UTC)
-        for text in self._reminder.due((one.dated for one in self.used), now):
+        for text in self._reminder.due(dated(self._config, self.files), now):
             log.warning("%s", text)
             self._note("certificate expires", text)
 

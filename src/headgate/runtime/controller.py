@@ -217,6 +217,10 @@ class Controller:
         """The files that this configuration needs, read anew and looked over. Raises ValueError with every problem."""
         return self._certificates.read(config, anew=True)
 
+    def listener_connections(self, bind: str) -> int:
+        """Open client connections that came in by this listener (its `bind` as configured), in all workers."""
+        return self._fleet.traffic.connections(bind)
+
     def backends(self, pool: str | None = None) -> list[BackendRecord]:
         """What is known of each backend (of one pool), in the configuration's order. To be read only."""
         pools = self._config.pools if pool is None else {pool: edits.pool_of(self._config, pool)}

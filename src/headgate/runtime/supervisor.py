@@ -41,12 +41,14 @@ from headgate.runtime.listening import Listening
 from headgate.runtime.messages import Leave, ReopenLogs, Stop
 from headgate.runtime.notify import Notifier, listen_descriptors
 from headgate.runtime.overrides import NONE, effective
+from headgate.runtime.processes import name_process
 from headgate.runtime.reload import Reloader, ReloadResult
 from headgate.runtime.sockets import BoundSocket, CannotBind
 from headgate.runtime.steering import Steering, admin_socket, check_admin, load_changes
 from headgate.runtime.summary import summary
 from headgate.runtime.upgrade import CannotUpgrade, HandedListener, HandedWorker, Handover, OldWorker
 from headgate.runtime.watch import FileWatch
+from headgate.tls import check
 
 log = logging.getLogger("headgate.supervisor")
 
@@ -138,7 +140,8 @@ class Supervisor:
             state: Literal["open", "draining", "closed"] = "open" if self.ready else "closed"
             if bound is None and self.ready:
                 state = "draining"
-            found.append(ListenerState(bound.bind.text if bound is not None else listener.bind.text, state))
+            text = listener.bind.text
+            found.append(ListenerState(bound.bind.text if bound is not None else text, state, text))
         return found
 
     async def drain_listener(self, bind: str) -> None:
@@ -206,6 +209,13 @@ class Supervisor:
             self._changes = self._given.changes if self._given else load_changes(self._config)
         except (StateFileError, ValueError) as error:
             log.error("cannot start: %s", error)
+            return EXIT_CONFIG
+        try:
+            # They were looked over with the configuration; this is for what has changed since, or came another way.
+            check.read(effective(self._config, self._changes).config)
+        except check.Problems as error:
+            for line in str(error).splitlines():
+                log.error("cannot start: %s", line)
             return EXIT_CONFIG
         if self._given is not None and not self._trial:
             for handed in self._given.listeners:
@@ -662,6 +672,7 @@ def serve(
     if not logging.getLogger("headgate").handlers:
         configure()
     raise_open_files()
+    name_process("headgate")
     trial = upgrade.TRIAL in os.environ
     try:
         given = upgrade.given()
