@@ -72,7 +72,7 @@ const stream = new Stream(token.get, () => model.seen, {
     plan();
   },
   state(word, detail = {}) {
-    link = { word, ...detail };
+    link = { ...detail, word };
     if (word === "refused") refused(detail);
     showLink();
   },
