@@ -63,7 +63,7 @@ class _Connection(asyncio.Protocol):
         asyncio.get_running_loop().call_at(self._time.at(end), self._answer)
 
     def _answer(self) -> None:
-        self._station.answer()
+        self._station.active -= 1
         if self._transport is not None:
             self._transport.write(_ANSWER)
 

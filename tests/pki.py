@@ -79,7 +79,7 @@ class Issued:
 class Authority:
     """Signs. above: who signed it; None for a root."""
 
-    def __init__(self, name: str = "Test Root", above: Authority | None = None) -> None:
+    def __init__(self, name: str = "Test Root", above: Authority | None = None, *, days: float = 3650) -> None:
         self.name = subject(name)
         self.key = new_key()
         self.above = above
@@ -89,7 +89,7 @@ class Authority:
             above.key if above else self.key,
             self.key,
             datetime.now(UTC) - DAY,
-            datetime.now(UTC) + 3650 * DAY,
+            datetime.now(UTC) + days * DAY,
             (),
             ca=True,
         )
@@ -108,7 +108,7 @@ class Authority:
         since_days: float = -1,
         name: x509.Name | None = None,
     ) -> Issued:
-        """For these names and addresses. days: from now to its end; since_days: to its begin. name: the whole subject."""
+        """For these names and addresses. days: from now to its end; since_days: to its begin. name: the subject."""
         made = new_key(key)
         now = datetime.now(UTC)
         certificate = _sign(
@@ -175,3 +175,8 @@ def _name(text: str) -> x509.GeneralName:
         return x509.IPAddress(ipaddress.ip_address(text))
     except ValueError:
         return x509.DNSName(text)
+
+
+def fingerprint(pem: bytes) -> str:
+    """SHA-256 of a certificate, in hexadecimal."""
+    return x509.load_pem_x509_certificate(pem).fingerprint(hashes.SHA256()).hex()

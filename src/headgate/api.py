@@ -328,12 +328,12 @@ class LoadBalancer:
         stays keeps that, too.
 
         Raises ConfigError for a mapping with mistakes, ValueError when it cannot be done while running: listeners,
-        workers and the access log stay as they are until a restart.
+        workers, the access log and the admin API stay as they are until a restart.
         """
         if not isinstance(config, Config):
             config = self._given.from_mapping(config)
         run = self._run
-        for key in ("listeners", "workers", "access_log"):
+        for key in ("listeners", "workers", "access_log", "admin"):
             if getattr(config, key) != getattr(self.config, key):
                 raise ValueError(f"a change of `{key}` needs a restart")
         for pool in config.pools.values():

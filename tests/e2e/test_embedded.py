@@ -17,6 +17,9 @@ import uvloop
 
 from headgate import Backend as EngineBackend
 from headgate import CannotBind, ConfigError, LoadBalancer, NotRunning, Request
+from headgate.api import CannotStart
+from headgate.cli.admin_client import Connection as Admin
+from headgate.cli.common import CommandError
 
 from .conftest import MakeBackend
 from .harness.backends import Backend, Connection
@@ -244,3 +247,55 @@ def test_run_blocks_until_a_signal(
     assert program.wait_exit() == 0, program.output
     assert time.monotonic() - started < 5
     assert program.stdout.all == ["starting", "finished"]
+
+
+def embedded(admin: dict[str, object], *backends: Backend) -> LoadBalancer:
+    web = {"backends": urls(backends), "health": {"type": "none"}}
+    listeners = [{"bind": "127.0.0.1:0"}]
+    return LoadBalancer(
+        {"listeners": listeners, "pools": {"web": web}, "access_log": {"format": "off"}, "admin": admin}
+    )
+
+
+def test_the_admin_api_where_it_is_configured(run_loop: Run, three: list[Backend], tmp_path: Path) -> None:
+    place, state = f"unix:{tmp_path}/admin.sock", str(tmp_path / "state.json")
+
+    def operate(first: bool) -> None:
+        admin = Admin(place)
+        status = admin.get("status")
+        assert status["ready"] is True
+        assert [listener["state"] for listener in status["listeners"]] == ["open"]
+        if first:
+            done = admin.post("pools", "web", "backends", three[0].url, "drain")
+            assert (done["applied"], done["saved"]) == (True, True)
+        assert [row["state"] for row in admin.get("backends")] == ["draining", "up", "up"]
+        # What only the program can do is not passed over in silence.
+        with pytest.raises(CommandError, match="part of a program"):
+            admin.post("reload")
+        with pytest.raises(CommandError, match="part of a program"):
+            admin.post("listeners", status["listeners"][0]["bind"], "drain")
+
+    async def main() -> None:
+        for first in (True, False):
+            async with embedded({"bind": place, "state_file": state}, *three) as balancer:
+                await asyncio.to_thread(operate, first)
+                assert set(await names(balancer, 4)) == {"b", "c"}
+            assert not (tmp_path / "admin.sock").exists()
+        async with LoadBalancer(to=urls(three), listen="127.0.0.1:0"):
+            pass
+
+    run_loop(main())
+
+
+def test_what_is_configured_of_the_admin_api_is_never_ignored(three: list[Backend], tmp_path: Path) -> None:
+    (tmp_path / "state.json").write_text("nonsense")
+    place = f"unix:{tmp_path}/admin.sock"
+
+    async def main() -> None:
+        with pytest.raises(CannotStart, match=r"set admin\.bind, or remove"):
+            await embedded({"token": "a-token-of-24-characters"}, *three).start()
+        with pytest.raises(CannotStart, match="not a state file"):
+            await embedded({"bind": place, "state_file": str(tmp_path / "state.json")}, *three).start()
+        assert not (tmp_path / "admin.sock").exists()
+
+    asyncio.run(main())

@@ -153,7 +153,7 @@ class Client:
 def quantile(values: Iterable[float], q: float) -> float:
     """The q-quantile, 0 without values."""
     ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, math.ceil(q * len(ordered)) - 1)] if ordered else 0.0
+    return ordered[max(0, math.ceil(q * len(ordered)) - 1)] if ordered else 0.0
 
 
 @dataclass(slots=True)

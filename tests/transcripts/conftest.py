@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from .conversation import Conversation
+from .certificates import contexts
+from .conversation import Conversation, Side
 
 Converse = Callable[..., Conversation]
 
 
+# Who speaks TLS in all transcripts: "client", "backend" or "both" (`make transcripts-tls`).
+SIDE = os.environ.get("HEADGATE_TRANSCRIPTS_TLS", "")
+
+
 @pytest.fixture
-def conversation(tmp_path: Path) -> Iterator[Converse]:
+def side() -> str:
+    """Who speaks TLS in this test; "" for nobody."""
+    return SIDE
+
+
+@pytest.fixture
+def conversation(tmp_path: Path, side: Side) -> Iterator[Converse]:
     """Makes the one conversation of a test; its arguments are those of `Conversation`."""
     begun: list[Conversation] = []
 
     def begin(*arguments: object, **options: object) -> Conversation:
         begun.append(Conversation(tmp_path, *arguments, **options))  # type: ignore[arg-type]
+        if side:
+            begun[-1].over_tls(side, contexts())
         return begun[-1]
 
     yield begin

@@ -22,18 +22,22 @@ from __future__ import annotations
 import contextlib
 import select
 import socket
+import ssl
 import struct
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NoReturn
+from typing import Literal, NoReturn
 
 from headgate.balancing.base import Strategy
 
 from ..e2e.harness.ports import HeldPort
 from ..e2e.harness.wire import Incomplete, Malformed, Message, Reader
+from .certificates import NAME, Contexts
 from .stage import Stage
+from .wires import Plain, Tls, Wire, ready
 
 SHOWN = 400
+Side = Literal["client", "backend", "both"]
 
 
 class Head(str):
@@ -83,9 +87,16 @@ class Peer:
         self.socket = sock
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.wire: Wire = Plain(sock)
         self.reader = Reader(self._receive)
         self.last: Message | None = None
         """The last message that was heard, to look at more closely."""
+
+    def speaks_tls(self, wire: Tls) -> None:
+        """From here on inside TLS: the handshake, with the balancer's help."""
+        self.wire = wire
+        if not wire.shake() and not self.talk.stage.until(wire.shake, self.socket):
+            self.talk.fail(f"{self.name} had no handshake")
 
     # Saying
 
@@ -95,16 +106,16 @@ class Peer:
         rest = memoryview(data)
         while rest:
             try:
-                rest = rest[self.socket.send(rest) :]
+                rest = rest[self.wire.send(rest) :]
             except BlockingIOError:
                 if not self.talk.stage.until(self._may_say, self.socket, select.POLLOUT):
                     self.talk.fail(f"{self.name} cannot say more: nobody reads")
+        if self.wire.busy():
+            self.talk.stage.until(lambda: not self.wire.busy(), self.socket, select.POLLOUT)
         return self
 
     def _may_say(self) -> bool:
-        poller = select.poll()
-        poller.register(self.socket, select.POLLOUT)
-        return bool(poller.poll(0))
+        return ready(self.socket, select.POLLOUT)
 
     def pours(self, data: bytes) -> int:
         """Say as much of this as the balancer takes before it stops reading; how much that was."""
@@ -114,18 +125,21 @@ class Peer:
                 self.talk.stage.settle()
                 if not self._may_say():
                     break
-            said += self.socket.send(memoryview(data)[said:])
+            with contextlib.suppress(BlockingIOError):
+                said += self.wire.send(memoryview(data)[said:])
         self.talk.note(self.name, ">>", b"(%d of %d bytes)" % (said, len(data)))
         return said
 
     def finishes(self) -> None:
         """Say that nothing more will be said (FIN), and go on listening."""
         self.talk.note(self.name, "--", b"FIN")
-        self.socket.shutdown(socket.SHUT_WR)
+        self.wire.finish()
 
     def leaves(self) -> None:
         """Close the connection."""
         self.talk.note(self.name, "--", b"close")
+        if isinstance(self.wire, Tls):
+            self.wire.say_goodbye()
         self.socket.close()
 
     def resets(self) -> None:
@@ -137,15 +151,13 @@ class Peer:
     # Hearing
 
     def _readable(self) -> bool:
-        poller = select.poll()
-        poller.register(self.socket, select.POLLIN)
-        return bool(poller.poll(0))
+        return self.wire.readable()
 
     def _receive(self) -> bytes:
         """For the reader: what comes next, b"" at the end. The engine runs until then."""
         if not self._readable() and not self.talk.stage.until(self._readable, self.socket):
             self.talk.fail(f"{self.name} heard nothing more")
-        return self.socket.recv(262144)
+        return self.wire.receive()
 
     def __lshift__(self, expected: str | bytes) -> Peer:
         """Hear this next (see the top of the file)."""
@@ -252,9 +264,7 @@ class Backend:
 
     def _called(self) -> bool:
         assert self._listening is not None
-        poller = select.poll()
-        poller.register(self._listening, select.POLLIN)
-        return bool(poller.poll(0))
+        return ready(self._listening, select.POLLIN)
 
     def accepts(self) -> Peer:
         """The balancer connects. Connections are named a1, a2, ... in their order."""
@@ -265,7 +275,10 @@ class Backend:
         if not self._called() and not self.talk.stage.until(self._called, self._listening):
             self.talk.fail(f"nobody connected to {self.name}")
         sock, _ = self._listening.accept()
-        return self.talk.join(Peer(self.talk, name, sock))
+        peer = self.talk.join(Peer(self.talk, name, sock))
+        if self.talk.backend_tls is not None:
+            peer.speaks_tls(Tls(sock, self.talk.backend_tls, server=True))
+        return peer
 
     def is_left_alone(self) -> None:
         """The engine has nothing more to do, and made no connection to this backend."""
@@ -307,6 +320,22 @@ class Conversation:
             pool["limits"] = pool_limits
         self.names = names
         self.stage = Stage(directory, ports, listener or {}, pool, strategy, route, limits, standing_in, spare_pool)
+        self.client_tls: ssl.SSLContext | None = None
+        """What clients speak TLS with."""
+        self.backend_tls: ssl.SSLContext | None = None
+        """And backends."""
+
+    def over_tls(self, side: Side, contexts: Contexts) -> None:
+        """Everybody on this side, or both, speaks TLS from here on."""
+        if side in ("client", "both"):
+            self.stage.listener.tls = contexts.listener
+            self.client_tls = contexts.client
+        if side in ("backend", "both"):
+            self.stage.backend_tls = contexts.to_backend, NAME
+            for pool in (self.stage.pool, self.stage.spare):
+                if pool is not None:
+                    self.stage.backends_speak_tls(pool)
+            self.backend_tls = contexts.backend
 
     def __getitem__(self, name: str) -> Backend:
         return self._backends[name]
@@ -315,7 +344,10 @@ class Conversation:
         """Somebody connects to the balancer."""
         self._clients += 1
         sock = socket.create_connection(self.stage.address)
-        return self.join(Peer(self, "client" if self._clients == 1 else f"client{self._clients}", sock))
+        peer = self.join(Peer(self, "client" if self._clients == 1 else f"client{self._clients}", sock))
+        if self.client_tls is not None:
+            peer.speaks_tls(Tls(sock, self.client_tls, server=False, name=NAME))
+        return peer
 
     def join(self, peer: Peer) -> Peer:
         self._peers.append(peer)

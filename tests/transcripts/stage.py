@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from socket import AF_INET, SOCK_STREAM, socket
+from ssl import SSLContext
 from typing import TYPE_CHECKING, Any
 
 from headgate.balancing.base import Backend as BackendView
@@ -66,6 +67,8 @@ class Stage:
         spare: Mapping[str, HeldPort] | None = None,
         spare_pool: Mapping[str, object] | None = None,
     ) -> None:
+        self.backend_tls: tuple[SSLContext, str] | None = None
+        """What is spoken with backends, and their name."""
         self._table = {"health": False, **pool}
         self._strategy = strategy or InOrder()
         self._ports = ports
@@ -127,6 +130,12 @@ class Stage:
             for backend in pool_config.backends
         ]
         pool.apply(pool_config, members, {0: strategy} if strategy else {}, b"a secret that is long enough")
+        self.backends_speak_tls(pool)
+
+    def backends_speak_tls(self, pool: WorkerPool) -> None:
+        """As if their URLs said https; applying a configuration in which they do not takes it back."""
+        for backend in pool.pool.members if self.backend_tls else ():
+            backend.tls, backend.server_name = self.backend_tls
 
     def reconfigure(self, limits: Mapping[str, Mapping[str, int]] | None = None, **pool: object) -> None:
         """A reload: the same pool with other limits of its backends, or other keys of its own."""

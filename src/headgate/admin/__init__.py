@@ -3,5 +3,5 @@
 `place` says where it listens, `server` serves connections within limits, `wire` reads one request (by the engine's
 codec) and writes one answer, `access` says who may ask. `endpoints` is the one table of what can be asked;
 `reads` and `changes` answer it with the types of `documents`, from a `Host` (`host.py`): the supervisor, or a test.
-`openapi` makes the OpenAPI document of the same table, `metrics` the Prometheus text, `state_file` keeps changes.
+`openapi` makes the OpenAPI document of the same table, `state_file` keeps changes.
 """

@@ -32,8 +32,10 @@ class Call:
     query: Any
     body: Any
     feed: Feed
-    known: bool
+    known: bool = True
     """Its sender needs no token."""
+    accept: str = ""
+    """The request's Accept fields."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +132,8 @@ class Table:
         endpoint = found.endpoint
         query = _query(endpoint, request.query)
         body = _body(endpoint, request)
-        result = await endpoint.handler(Call(host, found.params, query, body, feed, request.known))
+        accept = b",".join(request.head.values(b"accept")).decode("latin-1")
+        result = await endpoint.handler(Call(host, found.params, query, body, feed, request.known, accept))
         if isinstance(result, Stream):
             return Streaming(result.pieces, endpoint.answer)
         if isinstance(result, Raw):

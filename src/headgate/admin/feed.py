@@ -24,6 +24,7 @@ from headgate.admin.meters import TURN, BackendMeter, PoolMeter
 from headgate.admin.reads import listener_list, worker_list
 from headgate.observe import status
 from headgate.observe.history import History, merged
+from headgate.observe.processes import Processes
 from headgate.resilience import slow_start
 from headgate.runtime.overrides import PoolChanges
 from headgate.runtime.states import BackendRecord
@@ -103,6 +104,8 @@ class Feed:
         self._wall = wall
         self._run = f"{os.getpid()}-{int(wall() * 1000)}"
         self.history = History()
+        self.processes = Processes()
+        """For /metrics: it remembers what processes that have ended used."""
         self._readers: set[Reader] = set()
         self._backends: dict[tuple[str, str], _Backend] = {}
         self._pools: dict[str, PoolMeter] = {}

@@ -13,11 +13,12 @@ from headgate import __version__
 from headgate.admin import documents as doc
 from headgate.admin.endpoint import Call, Raw
 from headgate.admin.host import Host
-from headgate.admin.metrics import exposition
 from headgate.admin.wire import Refusal
 from headgate.config.dump import dump
-from headgate.observe import status
+from headgate.observe import exposition, status
 from headgate.observe.logging import LEVELS
+from headgate.observe.metrics import reading
+from headgate.observe.sums import read
 from headgate.runtime.address import format_address
 from headgate.runtime.controller import Controller
 from headgate.runtime.links import Link
@@ -137,7 +138,14 @@ async def connections(call: Call) -> doc.Connections:
         clients=totals.connections,
         in_flight=totals.in_flight,
         tunnels=totals.tunnels,
-        listeners=listener_list(host),
+        listeners=[
+            doc.ListenerConnections(
+                bind=one.bind,
+                state=one.state,
+                connections=host.controller.listener_connections(one.configured or one.bind),
+            )
+            for one in host.listeners
+        ],
         workers=worker_list(host.controller),
         backends=rows,
     )
@@ -157,9 +165,24 @@ async def metrics_json(call: Call) -> doc.Metrics:
 
 async def metrics(call: Call) -> Raw:
     """The counters, for Prometheus."""
-    document = await metrics_json(call)
-    # Text of 5,000 backends takes a while; it is made of values only, so any thread may do it.
-    return Raw(await asyncio.to_thread(exposition, document))
+    controller = call.host.controller
+    wanted = [("supervisor", os.getpid()), *((f"worker-{link.worker}", link.pid) for link in _by_number(controller))]
+    # Counting descriptors may take a moment where there are many of them.
+    looked = await asyncio.to_thread(call.feed.processes.look, wanted)
+    segment = controller.segment
+    sums = await read(segment, controller.names, backend_latency=controller.config.metrics.backend_latency)
+    now = reading(
+        sums,
+        version=__version__,
+        processes=looked,
+        panic=set(controller.in_panic),
+        certificates=status.certificate_list(controller.certificates, time.time()),
+        heartbeats={one.worker: segment.heartbeat_s(one.worker) for one in sums.workers},
+        now_s=time.monotonic(),
+    )
+    open_metrics = exposition.wants_open_metrics(call.accept)
+    page = await exposition.exposition(now, open_metrics=open_metrics)
+    return Raw(page, content_type=exposition.OPEN_METRICS if open_metrics else exposition.TEXT)
 
 
 async def log_level(call: Call) -> doc.LogLevel:
@@ -244,7 +267,11 @@ def pool_list(host: Host, rows: Iterable[doc.Backend], names: Iterable[str] | No
 
 def worker_list(controller: Controller) -> list[doc.Worker]:
     """The workers that are attached now."""
-    return [_worker(controller, link) for link in sorted(controller.links, key=lambda link: link.worker)]
+    return [_worker(controller, link) for link in _by_number(controller)]
+
+
+def _by_number(controller: Controller) -> list[Link]:
+    return sorted(controller.links, key=lambda link: link.worker)
 
 
 def _worker(controller: Controller, link: Link) -> doc.Worker:

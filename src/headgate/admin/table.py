@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from headgate.admin import changes, explaining, metrics, page, reads
+from headgate.admin import changes, explaining, page, reads
 from headgate.admin import documents as doc
 from headgate.admin.endpoint import Call, Endpoint, Table
 from headgate.admin.openapi import document
 from headgate.admin.wire import CONFIG_LIMIT
+from headgate.observe import exposition
 
 _NO_POOL = {404: "There is no such pool."}
 _NO_BACKEND = {404: "There is no such pool or backend."}
@@ -70,7 +71,7 @@ TABLE = Table(
         _get("/pools/{pool}/backends", "A pool's backends.", reads.pool_backends, list[doc.Backend], refuses=_NO_POOL),
         _get(_BACKEND, "One backend, by its name or URL.", reads.backend, doc.Backend, refuses=_NO_BACKEND),
         _get("/config", "The configuration, secrets masked.", reads.config, doc.ConfigDocument),
-        _get("/metrics", "The counters, for Prometheus.", reads.metrics, metrics.CONTENT_TYPE),
+        _get("/metrics", "The counters, for Prometheus.", reads.metrics, exposition.TEXT),
         _get("/metrics.json", "The counters.", reads.metrics_json, doc.Metrics),
         _get("/events", "What happened lately.", reads.events, doc.Events, query=doc.EventsQuery),
         _get("/connections", "Who is connected, in numbers.", reads.connections, doc.Connections),

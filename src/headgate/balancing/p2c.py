@@ -14,7 +14,8 @@ class PowerOfTwoChoices:
 
     Nearly as even as the least loaded of all, but it does not need to look at all, and workers or balancers that see
     the same figures do not all run to the same backend. On a tie the first drawn wins, so idle backends are used in
-    proportion to share, evenly over any 64 picks (the first draw is stratified). Of two backends both are always compared, since the draws are distinct. O(1).
+    proportion to share, evenly over any 64 picks (the first draw is stratified). Of two backends both are always
+    compared, since the draws are distinct. O(1).
     """
 
     def __init__(self, context: Context) -> None:

@@ -31,8 +31,8 @@ class Ring:
     """Backends on a `Circle`.
 
     Those that leave keep their places for the time being, with no share: most come back soon, and then neither change
-    costs more than setting shares. A slow start costs no more either. Only a newcomer has the places put in order
-    again, and those that are away give theirs up then, or when more are away than here.
+    costs more than setting shares. A slow start costs no more either. Newcomers, and those of a new weight, are added
+    behind the others. The whole is put in order anew when a quarter of it was added, or more are away than here.
     """
 
     def __init__(self, places: int = PLACES) -> None:
@@ -47,16 +47,24 @@ class Ring:
 
     def update(self, backends: Sequence[Backend]) -> None:
         names = [identity(backend) for backend in backends]
-        if len(self._index) > 2 * len(names) or any(
-            (at := self._index.get(name)) is None or self._weights[at] != backend.weight
+        new = [
+            backend
             for name, backend in zip(names, backends, strict=True)
-        ):
+            if (at := self._index.get(name)) is None or self._weights[at] != backend.weight
+        ]
+        known = len(self._weights)
+        if known > 2 * len(names) or 4 * (self._circle.late + len(new)) > known:
             self._index = {name: at for at, name in enumerate(names)}
             self._weights = [backend.weight for backend in backends]
             self._circle = Circle(names, self._weights, self._places)
             self.find = self._circle.find
-        self.backends = [None] * len(self._index)
-        shares = [0.0] * len(self._index)
+        elif new:
+            for at, backend in enumerate(new, known):
+                self._index[identity(backend)] = at
+            self._weights += [backend.weight for backend in new]
+            self._circle.add([identity(backend) for backend in new], [backend.weight for backend in new])
+        self.backends = [None] * len(self._weights)
+        shares = [0.0] * len(self._weights)
         self._at = {}
         for name, backend in zip(names, backends, strict=True):
             place = self._at[backend] = self._index[name]

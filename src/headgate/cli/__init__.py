@@ -15,11 +15,13 @@ from headgate.cli import (
     add,
     cert,
     check,
+    decisions,
     demo,
     disable,
     drain,
     enable,
     events,
+    explain,
     log_level,
     plan,
     proxy,
@@ -39,7 +41,7 @@ _VERSION = f"headgate {__version__} (Python {sys.version_info.major}.{sys.versio
 _DESCRIPTION = "Headgate balances HTTP requests over your servers."
 _EPILOG = f"""\
 to run one: run, proxy, check, cert, demo, simulate
-to look at a running one: status, top, events, plan
+to look at a running one: status, top, events, explain, decisions, plan
 to change it: reload, drain, enable, disable, weight, add, remove, strategy, log-level
 
 examples:
@@ -60,7 +62,7 @@ examples:
 
 COMMANDS = (
     *(run, proxy, check, cert, demo, simulate),
-    *(status, top, events, plan),
+    *(status, top, events, explain, decisions, plan),
     *(reload, drain, enable, disable, weight, add, remove, strategy, log_level),
 )
 

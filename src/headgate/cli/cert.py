@@ -31,6 +31,8 @@ read, and a certificate that it has signed itself, for all the hosts named. No c
 
 Needs the package cryptography: pip install 'headgate[tls]'. For the public, certbot and its like get certificates that
 everybody trusts (docs/tls.md).
+
+exit codes: 0 written, 1 not (a file is there, cryptography is not), 2 wrong usage
 """
 
 

@@ -17,7 +17,7 @@ import msgspec
 
 from headgate.balancing.registry import BUILT_IN
 from headgate.config import schema
-from headgate.config.schema import FALSE_IS_NONE, NOT_YET, Config, Pool, Struct
+from headgate.config.schema import FALSE_IS_NONE, Config, Pool, Struct
 from headgate.config.values import Duration, Size, Whole, format_duration, format_size
 from headgate.config.walk import fields_of, table_in
 
@@ -56,7 +56,7 @@ that picks one of them.
 
 def render() -> str:
     """The whole page."""
-    return "\n".join([_INTRODUCTION, *_sections(Config, ""), _not_yet(), ""])
+    return "\n".join([_INTRODUCTION, *_sections(Config, ""), ""])
 
 
 def _sections(cls: type[Struct], path: str) -> Iterator[str]:
@@ -156,26 +156,6 @@ def _toml(value: object) -> str:
             return str(value[0]) if value[0] == value[1] else f'"{value[0]}-{value[1]}"'
         return "[" + ", ".join(_toml(item) for item in value) + "]"
     return str(value)
-
-
-def _not_yet() -> str:
-    names = dict(_paths(Config, ""))
-    keys = [f"`{names[cls]}{'.' if names[cls] else ''}{key}`" for cls, keys in NOT_YET.items() for key in keys]
-    return (
-        "## Not supported in this version\n\n"
-        "These keys have a meaning that is settled, and no implementation yet. They are refused, not ignored: "
-        + ", ".join(keys)
-        + "."
-    )
-
-
-def _paths(cls: type[Struct], path: str) -> Iterator[tuple[type[Struct], str]]:
-    yield cls, path
-    for name, hint in fields_of(cls).items():
-        inner = table_in(hint)
-        if inner is not None:
-            below = f"{path}.{name}" if path else name
-            yield from _paths(inner, f"{below}.NAME" if name == "pools" else below)
 
 
 def _one_line(text: str) -> str:

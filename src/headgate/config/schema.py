@@ -27,7 +27,9 @@ from headgate.config.values import (
     Duration,
     FieldName,
     FieldValue,
+    LogFieldName,
     Name,
+    Part,
     Path,
     Share,
     Size,
@@ -49,24 +51,53 @@ AbsolutePath = Annotated[str | None, Path(), FALSE_IS_NONE]
 class AccessLog(Struct, frozen=True, kw_only=True):
     """One line for every request."""
 
-    format: Literal["text", "json", "off"] = "text"
-    """"text" is made for eyes and grep, "json" for programs. On by default: a load balancer that says nothing about its
-    requests leaves its operator blind, and a line costs little (lines are formatted in C and written in batches)."""
+    format: Literal["text", "json", "common", "combined", "off"] = "text"
+    """"text" is made for eyes and grep, "json" for programs; "common" and "combined" are Apache's and nginx's, for
+    tools that read those. On by default: a load balancer that says nothing about its requests leaves its operator
+    blind, and a line costs little (lines are formatted in C and written in batches)."""
     path: Annotated[str, Text()] = "-"
-    """A file, or "-" for standard output, where containers and systemd expect it."""
+    """A file, or "-" for standard output, where containers and systemd expect it. SIGUSR1 opens it anew, after
+    logrotate moved it away."""
+    fields: tuple[Annotated[str, LogFieldName()], ...] = ()
+    """What a line has in it, in this order, in text (as `name=value`) and JSON: names of docs/access-log.md, and
+    "header:NAME" for a header field of the request. Not set: what the format has by itself."""
+    sample: Annotated[float, Part()] = 1.0
+    """The share of requests that went well which get a line. All others always have theirs: those with an error, a
+    status of 500 or more, a retry or a failed attempt. Chosen by the request's id, so every worker, and every balancer
+    that the request passes, chooses the same. 1: nothing is missing until somebody decides that it may be."""
+
+
+class Metrics(Struct, frozen=True, kw_only=True):
+    """What `/metrics` of the admin API shows (docs/metrics.md)."""
+
+    backend_latency: bool = False
+    """A latency histogram for each backend as well, 22 series for each beside the 24 it has anyway. Off: pools and
+    routes have theirs, `headgate top` and the dashboard show backends, and with a thousand backends it doubles the page."""
 
 
 class Decisions(Struct, frozen=True, kw_only=True):
     """Where requests went, kept in memory for `headgate explain --id` and `headgate decisions`: in each worker the last
-    1,024 that did not end well or needed another attempt, and the last 1,024 of the others: samples, and what clients did
-    wrong. Never a body, a cookie or a credential."""
+    1,024 that did not end well or needed another attempt, and the last 1,024 of the others: samples, and what clients
+    did wrong. Never a body, a cookie or a credential."""
 
-    sample: Annotated[float, Share()] = 0.01
-    """Share of requests that are kept although they went well. One in a hundred: at 1,000 requests a second that is the
-    last two minutes, and it costs a hundredth of a microsecond a request. All (1.0) cost half a microsecond each."""
+    sample: Annotated[float | None, Share(), FALSE_IS_NONE] = 0.01
+    """Share of requests that are kept although they went well; false for none. One in a hundred: at 1,000 requests a
+    second that is the last two minutes, and it costs next to nothing. All (1.0) cost half a microsecond each."""
     query: Literal["drop", "names", "keep"] = "drop"
     """What is kept of a URL's query: nothing, "names" without their values ("?user=*&token=*"), or everything. Nothing,
     since tokens and mail addresses stand there, and whoever may look at decisions need not see them."""
+
+
+class ReadEndpoint:
+    """Reader of `tracing.otlp`."""
+
+    expects = 'a URL such as "http://127.0.0.1:4318/v1/traces"'
+
+    def __call__(self, raw: object) -> str:
+        text = string(raw, self.expects)
+        if not text.startswith(("http://", "https://")) or len(text.partition("://")[2].partition("/")[0]) == 0:
+            raise Wrong(f"expected {self.expects}, got {quoted(text)}")
+        return text
 
 
 class Tracing(Struct, frozen=True, kw_only=True):
@@ -76,10 +107,10 @@ class Tracing(Struct, frozen=True, kw_only=True):
     traceparent: Literal["forward", "create"] = "forward"
     """"forward" continues traces that clients bring; "create" begins those that they do not, too. A `traceparent` that
     is not valid goes no further, nor does its `tracestate`. Forward: who wants traces to begin here says so."""
-    sample: Annotated[float, Share()] = 0.01
-    """Share of the traces begun here that have the sampled flag. One in a hundred: every service behind pays for each.
-    What clients bring keeps its flag."""
-    otlp: Annotated[str, Text("a URL")] = ""
+    sample: Annotated[float | None, Share(), FALSE_IS_NONE] = 0.01
+    """Share of the traces begun here that have the sampled flag; false for none. One in a hundred: every service behind
+    pays for each. What clients bring keeps its flag."""
+    otlp: Annotated[str, ReadEndpoint()] = ""
     """Where spans of sampled traces are sent, by OTLP over HTTP: "http://127.0.0.1:4318/v1/traces". Needs the extra
     `otlp`; further settings are those of OpenTelemetry's own environment variables (OTEL_EXPORTER_OTLP_HEADERS...). Not
     set: nowhere. At most 1,024 a second and worker; what is beyond that is lost, and no request waits for it."""
@@ -230,9 +261,10 @@ class Listener(Struct, frozen=True, kw_only=True):
     """Speak TLS here, with these certificates (docs/tls.md). None: plain HTTP, since without a certificate there is
     nothing to speak TLS with."""
     redirect_https: Annotated[int, ReadRedirect()] = 0
-    """Answer every request here with a redirect (308) to the same URL by https: true for port 443, or the port. For the
-    plain listener beside one with `tls`; `status_path` and `ready_path` are answered as before. Off: a listener that
-    serves nothing has to be wanted."""
+    """Answer every request here with a redirect to the same URL by https: true for port 443, or the port. The status is
+    301 for GET and HEAD, 308 for other methods, which must stay what they are. For the plain listener beside one with
+    `tls`; `status_path` and `ready_path` are answered as before. Off: a listener that serves nothing has to be
+    wanted."""
 
 
 class PoolTimeouts(Struct, frozen=True, kw_only=True):
@@ -526,7 +558,9 @@ class PoolLimits(Struct, frozen=True, kw_only=True):
     adaptive: bool = False
     """Finds out by itself how many requests in flight the pool bears: as long as the time to the first byte does not
     grow, more are let through, and fewer when it does (gradient2; each worker by itself). Off: it takes some minutes of
-    traffic to learn, and a limit that is known is better."""
+    traffic to learn, and a limit that is known is better. It is for surges: what has been slow for five minutes it
+    takes for usual, and lets more through by and by, up to 200 per backend after some fifteen. `max_requests` beside it
+    bounds that."""
 
 
 _RETRY_KINDS = (Kind.RESET, Kind.FIRST_BYTE_TIMEOUT, Kind.BAD_HEAD)
@@ -694,6 +728,8 @@ class Config(Struct, frozen=True, kw_only=True):
     """Where requests went. On: what happened at three in the morning is asked for afterwards. false keeps none."""
     tracing: Annotated[Tracing | None, FALSE_IS_NONE] = None
     """Distributed traces. Off: it costs each request the reading and writing of a field."""
+    metrics: Metrics = Metrics()
+    """What is shown to Prometheus."""
     admin: Annotated[Admin | None, FALSE_IS_NONE] = Admin()
     """Where it is looked at and changed while it runs. On: an operator must be able to take a backend out at three in
     the morning."""
@@ -744,9 +780,3 @@ def _with_cookie_name(name: str, pool: Pool) -> Pool:
         return pool
     sticky = msgspec.structs.replace(pool.sticky, name=f"headgate_{name}")
     return msgspec.structs.replace(pool, sticky=sticky)
-
-
-NOT_YET: dict[type[Struct], tuple[str, ...]] = {
-    AccessLog: ("fields", "sample"),
-}
-"""Keys that have a meaning and no implementation yet: an error, since nothing that is configured may be ignored."""

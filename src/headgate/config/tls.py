@@ -92,7 +92,7 @@ class ListenerTls(Struct, frozen=True, kw_only=True):
     hsts: Annotated[Hsts | None, FALSE_IS_NONE] = None
     """A duration, or a table: tell browsers to come by https only. Off: whoever tries TLS out could not go back."""
     watch: bool = False
-    """Read the files again when one of them has changed (looked at once a second)? A pair that is broken or does not
+    """Read the files again when one of them has changed (looked at twice a second)? A pair that is broken or does not
     match is refused, said in the log, and the old one stays. No: `headgate reload`, which tools that renew certificates
     can call, says at once what was wrong."""
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 
 from headgate.balancing import options, registry
+from headgate.config import log_fields
 from headgate.config.addresses import Bind
 from headgate.config.environment import expand_tree
 from headgate.config.problems import Key, Problems, did_you_mean
@@ -59,6 +60,7 @@ class _Checks:
         self._problems = problems
 
     def run(self) -> None:
+        self._access_log()
         self._listeners()
         self._admin()
         self._pools()
@@ -76,6 +78,25 @@ class _Checks:
             else:
                 return None
         return value
+
+    # --- the access log ----------------------------------------------------------------------------------------------
+
+    def _access_log(self) -> None:
+        log = self._config.access_log
+        key: Key = ("access_log", "fields")
+        if not log.fields or self._problems.touches(("access_log",)):
+            return
+        if log.format not in ("text", "json"):
+            self._problems.add(key, f'the format "{log.format}" has fields of its own', 'use format = "text" or "json"')
+        twice = sorted({name for name in log.fields if log.fields.count(name) > 1})
+        for name in twice:
+            self._problems.add(key, f"{quoted(name)} stands there twice")
+        if len(log.fields) > log_fields.MOST:
+            self._problems.add(key, f"{len(log.fields)} fields, at most {log_fields.MOST}")
+        of_header = ("user_agent", "referer")
+        headers = [name for name in log.fields if name.startswith(log_fields.HEADER) or name in of_header]
+        if len(headers) > log_fields.MOST_HEADERS:
+            self._problems.add(key, f"{len(headers)} header fields, at most {log_fields.MOST_HEADERS}")
 
     # --- listeners ---------------------------------------------------------------------------------------------------
 

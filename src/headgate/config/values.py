@@ -7,10 +7,13 @@ Durations become seconds (float), sizes become bytes (int); 0 stands for "off" w
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
 from dataclasses import dataclass
 from typing import Protocol
+
+from headgate.config.log_fields import FIELDS, HEADER
 
 _DAY = 86400.0
 _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": _DAY}
@@ -274,6 +277,19 @@ class Share:
 
 
 @dataclass(frozen=True)
+class Part:
+    """A fraction above 0 and at most 1, which cannot be off."""
+
+    expects: str = "a number above 0 and at most 1"
+
+    def __call__(self, raw: object) -> float:
+        value = None if raw == "off" else Share(self.expects)(raw)
+        if value is None:
+            raise Wrong(f"expected {self.expects}, got {kind_of(raw)}")
+        return value
+
+
+@dataclass(frozen=True)
 class Text:
     """A string of printable characters that is not empty."""
 
@@ -346,6 +362,23 @@ class FieldName:
         if name.lower() in _SET_BY_US:
             hint = "use the key host" if name.lower() == "host" else ""
             raise Wrong(f"{quoted(name)} cannot be set here", hint)
+        return name
+
+
+@dataclass(frozen=True)
+class LogFieldName:
+    """A field of the access log, header names folded to lower case."""
+
+    expects: str = 'the name of a field such as "status" or "header:x-tenant"'
+
+    def __call__(self, raw: object) -> str:
+        name = string(raw, self.expects)
+        if name.startswith(HEADER):
+            return HEADER + str(Token("a header name behind header:", lower=True)(name.removeprefix(HEADER)))
+        if name not in FIELDS:
+            close = difflib.get_close_matches(name, FIELDS, 1)
+            hint = f"did you mean {quoted(close[0])}?" if close else "one of " + ", ".join(FIELDS) + ", header:NAME"
+            raise Wrong(f"there is no field {quoted(name)}", hint)
         return name
 
 

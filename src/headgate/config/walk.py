@@ -14,7 +14,7 @@ import msgspec
 
 from headgate.config.environment import Expanded
 from headgate.config.problems import Key, Problems, did_you_mean, key_text
-from headgate.config.schema import FALSE_IS_NONE, NOT_YET, PoolTimeouts, Struct
+from headgate.config.schema import FALSE_IS_NONE, PoolTimeouts, Struct
 from headgate.config.values import Reader, Wrong, kind_of, quoted
 
 
@@ -188,8 +188,6 @@ class Walker:
             # It would stand here with all other timeouts, and stands beside the queue's size: one place is enough.
             hint = f'write it as "{key_text((*key[:-1], "queue", "timeout"))}"'
             self._problems.add((*key, name), "is set where the queue is", hint)
-        elif name in NOT_YET.get(cls, ()):
-            self._problems.add((*key, name), "not supported in this version")
         else:
             self._problems.add((*key, name), "unknown key", _meant_key(cls, name, key, above))
 

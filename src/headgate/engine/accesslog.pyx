@@ -16,6 +16,8 @@ from libc.errno cimport EAGAIN, EINTR, EIO, errno
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset
+from headgate.engine.hashing cimport hash64_bytes
+from headgate.engine.logplan cimport LogPlan
 from headgate.engine.logline cimport ClockText, LogEntry, line_bound, line_fields, line_need, line_write
 
 import fcntl
@@ -307,7 +309,12 @@ cdef int open_log(str path) except -1:
 
 
 cdef class AccessLog:
-    """An access log in `format` "text" or "json" (see logline.pyx), written to the file `path` or, for "-", to stdout.
+    """An access log in `format` "text" or "json" (see logline.pyx), "common" or "combined" (see logplan.pyx), written to
+    the file `path` or, for "-", to stdout.
+
+    fields: names of logplan.FIELDS and "header:NAME", for another choice in text and JSON. sample: the share (above 0, at
+    most 1) of requests that went well which get a line; by the hash of the request's id, so that all workers, and all
+    balancers a request passes, agree.
 
     fd: a descriptor to write to instead (it is duplicated, the caller keeps its own); `path` is then what reopen()
     opens. buffer_bytes: size of each of the two buffers, at least 4096. 256 KiB hold some 1,200 lines; a worker that
@@ -317,12 +324,17 @@ cdef class AccessLog:
     buffer is dropped: with the default sizes no head that the parser accepts makes one.
     """
 
-    def __cinit__(self, str format not None, str path not None, *, fd=None, Py_ssize_t buffer_bytes=256 * 1024):
+    def __cinit__(self, str format not None, str path not None, *, fields=(), double sample=1.0, fd=None,
+                  Py_ssize_t buffer_bytes=256 * 1024):
         cdef LogState *s
         cdef int error, index
         self._dropped = &self._own_dropped
-        if format not in ("text", "json"):
-            raise ValueError(f"an access log is text or json, not {format!r}")
+        if fields or format not in ("text", "json"):
+            self.plan = LogPlan(format, fields)
+        if not 0 < sample <= 1:
+            raise ValueError(f"a sample is a share above 0 and at most 1, not {sample}")
+        self.samples = sample < 1
+        self.keep_below = <uint64_t>(sample * 18446744073709549568.0) if sample < 1 else <uint64_t>-1
         if buffer_bytes < LEAST_BUFFER:
             raise ValueError(f"an access log needs buffers of at least {LEAST_BUFFER} bytes, not {buffer_bytes}")
         self.format = format
@@ -375,6 +387,9 @@ cdef class AccessLog:
             self._dropped[0] += 1
             return
         used = s.length[s.active]
+        if self.plan is not None:
+            self._write_planned(s, entry)
+            return
         if line_bound(entry) > s.capacity - used and line_need(entry, s.json) > s.capacity - used:
             self.flush()
             used = s.length[s.active]
@@ -385,6 +400,25 @@ cdef class AccessLog:
         s.length[s.active] = used
         if used >= s.hand_over:
             self.flush()
+
+    cdef void _write_planned(self, void *state, const LogEntry *entry) noexcept:
+        cdef LogState *s = <LogState *>state
+        cdef size_t need = self.plan.need(entry)
+        if need > s.capacity - s.length[s.active]:
+            self.flush()
+            if need > s.capacity - s.length[s.active]:
+                self._dropped[0] += 1
+                return
+        s.length[s.active] += self.plan.write(s.buffer[s.active] + s.length[s.active], entry)
+        if s.length[s.active] >= s.hand_over:
+            self.flush()
+
+    cdef bint chosen(self, const char *id, size_t size) noexcept:
+        return hash64_bytes(id, size, 0) < self.keep_below
+
+    def keeps(self, bytes request_id not None) -> bool:
+        """Does a request with this id that went well get a line?"""
+        return not self.samples or self.chosen(request_id, len(request_id))
 
     cdef void flush(self) noexcept:
         cdef LogState *s = <LogState *>self._state
@@ -405,9 +439,9 @@ cdef class AccessLog:
         return s != NULL and s.length[s.active] > 0
 
     def write_fields(self, **fields):
-        """Logs one line from Python; the fields are those of headgate.engine.logline.log_line()."""
+        """Logs one line from Python; the fields are those of LogEntry in logline.pxd."""
         cdef LogEntry entry
-        line_fields(&entry, fields)
+        line_fields(&entry, fields, None if self.plan is None else self.plan.header_names)
         self.write(&entry)
 
     def hand_over(self):

@@ -83,8 +83,6 @@ cdef class Connection(Stream):
 
     cdef int64_t _receive_tls(self, size_t space) noexcept:
         cdef int64_t got
-        if self.hung_up:
-            self.tls.drained = False
         got = self.tls.receive(self.fd, &self.ctx.buffers, self.inbuf.data + self.in_end, space)
         if got > 0:
             self.in_end += <uint32_t>got
@@ -327,6 +325,7 @@ cdef class Connection(Stream):
             setsockopt(self.fd, SOL_SOCKET, SO_LINGER, &option, sizeof(option))
 
     cdef void shut(self) noexcept:
+        cdef char waste[4096]
         self.release_in()
         if self.outbuf != NULL:
             buffer_release(&self.ctx.buffers, self.outbuf)
@@ -334,8 +333,11 @@ cdef class Connection(Stream):
         self.out_pos = self.out_end = 0
         self.readable = self.writable = False
         if self.tls is not None:
-            if self.fd >= 0 and not self.hung_up:
+            if self.fd >= 0:
                 self.tls.notify_close(self.fd)
+                if self.tls.ended:
+                    # The peer's close_notify, mostly: left unread, it would make a reset of our FIN.
+                    recv(self.fd, waste, sizeof(waste), 0)
             self.tls.drop(&self.ctx.buffers)
         if self.fd >= 0:
             self.ctx.forget(self)

@@ -3,7 +3,7 @@
 from typing import Any
 
 class Decisions:
-    """Two rings for each worker: what went wrong, and samples. Written by engines (`Engine.decisions`), read by anybody.
+    """Two rings for each worker: what went wrong, and samples. Written by engines (`Engine.decisions`), read by all.
 
     What is read are dicts: "worker", "time_ns" (since 1970), "id", "method", "host", "path", "client", "listener",
     "route", "pool", "kind" and "notes" (numbers), "status", "attempts_made", "attempts" (dicts of "backend", "kind",

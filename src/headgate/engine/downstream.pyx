@@ -86,6 +86,7 @@ cdef class Acceptor(Handler):
         self.ctx.disarm(&self.timer)
         if self.listener is None or self.listener.fd < 0:
             return
+        self.listener.max_handshakes = 0
         # Who stands in the queue was told by the kernel that it is connected: closing now would reset it.
         while self._accept() == ACCEPTS_PER_WAKE:
             pass
@@ -175,6 +176,7 @@ cdef class Acceptor(Handler):
                 self._uncount(connection)
                 continue
             self.open_connections += 1
+            listener.counters.open += 1
             self.ctx.counters.connections += 1
             self.ctx.connections += 1
             connection.writable = True
@@ -214,6 +216,7 @@ cdef class Acceptor(Handler):
 
     cdef void closed(self, ClientConnection connection) noexcept:
         self.open_connections -= 1
+        self.listener.counters.open -= 1
         self.ctx.counters.connections -= 1
         self.ctx.connections -= 1
         self._uncount(connection)
@@ -304,7 +307,12 @@ cdef class ClientConnection(Connection):
         cdef int sent
         if self.tls is not None:
             self.tls.drained = False
+            if events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR):
+                self.tls.ended = True
+                if events & (EPOLLHUP | EPOLLERR):
+                    self.tls.closed = True          # nobody is there to be told
             if self.state == DOWN_TLS:
+                self.hung_up = self.tls.ended
                 self._shake(False)
                 return
         if events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR):
@@ -423,6 +431,7 @@ cdef class ClientConnection(Connection):
             if not self._identify():
                 self._close()
                 return
+            tls.session_object = None       # nobody asks any more, and ten thousand idle ones are many
             self.writable = tls.unsent is None
             self.readable = tls.more()
         elif outcome == TLS_PLAIN:
@@ -828,6 +837,7 @@ cdef class ClientConnection(Connection):
         cdef char *head
         cdef const char *connection = b""
         cdef const char *allow = b""
+        cdef const char *hsts = b""
         cdef bint buffered
         cdef int length
         if close:
@@ -838,14 +848,16 @@ cdef class ClientConnection(Connection):
             fields = b""
         if status == 405:
             allow = b"Allow: GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH\r\n"
-        room += strlen(fields) + strlen(content_type)
+        if self.tls is not None and self.acceptor.listener.hsts is not None:
+            hsts = self.acceptor.listener.hsts
+        room += strlen(fields) + strlen(content_type) + strlen(hsts)
         buffered = self.reserve_out(room + size) == 0
         if not buffered and room > sizeof(on_stack):
             self._close()
             return
         head = self.outbuf.data + self.out_end if buffered else on_stack
-        length = snprintf(head, room, b"HTTP/1.1 %d %s\r\nDate: %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\n%s%s%s\r\n", status,
-                          status_text(status), self.ctx.date(), content_type, size, fields, allow, connection)
+        length = snprintf(head, room, b"HTTP/1.1 %d %s\r\nDate: %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\n%s%s%s%s\r\n", status,
+                          status_text(status), self.ctx.date(), content_type, size, fields, allow, hsts, connection)
         if self.x.request.method == METHOD_HEAD:
             size = 0
         self.out_framing = FRAMING_NONE

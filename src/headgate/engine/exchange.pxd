@@ -6,6 +6,7 @@ from headgate.engine.context cimport Context
 from headgate.engine.decisions cimport AttemptNote
 from headgate.engine.head cimport Field, Head
 from headgate.engine.http1 cimport Answer
+from headgate.engine.logline cimport LogEntry
 from headgate.engine.model cimport Backend, Listener, Pool, Route
 from headgate.engine.reactor cimport Timer
 from headgate.engine.stream cimport ExchangeBase, Stream
@@ -66,6 +67,9 @@ cdef class Exchange(ExchangeBase):
     cdef uint16_t counted           # those that count against `retries`
     cdef uint16_t status            # answered, or to be answered
     cdef uint8_t last_kind
+    cdef uint8_t failed_count       # attempts that failed, the first six of them
+    cdef uint8_t failed_kind[6]
+    cdef int failed_slot[6]
     cdef uint8_t notes              # retry.Note: what the log says besides
     cdef uint8_t to_framing         # of the response to the client
     cdef uint8_t request_framing    # to the backend
@@ -91,6 +95,7 @@ cdef class Exchange(ExchangeBase):
     cdef uint16_t failed_all        # attempts that did not go well
     cdef AttemptNote *failed_notes  # NULL until the first one (record.pyx)
     cdef Trace trace                # tracing.pyx
+    cdef char trace_id_buffer[32]   # of a log line that has it
     cdef bint connected
     cdef bint upgrade_offered
 
@@ -99,7 +104,6 @@ cdef class Exchange(ExchangeBase):
     cdef void release(self) noexcept
     cdef bint _local_endpoint(self) noexcept
     cdef void _identify(self) noexcept
-    cdef void _resolve(self) noexcept
     cdef void _route(self) noexcept
     cdef Backend _pick(self)
     cdef Backend _checked(self, object picked, object tried)
@@ -135,6 +139,8 @@ cdef class Exchange(ExchangeBase):
     cdef void tried_add(self, Backend backend) noexcept
     cdef void _finish(self, int kind) noexcept
     cdef void _log(self, int kind) noexcept
+    cdef void _log_more(self, LogEntry *entry) noexcept
+    cdef bytes _url_of(self, int slot)
     cdef bint _idempotent(self) noexcept
     cdef bint _waits_first(self, WaitingRoom room) noexcept
     cdef bint _waits(self, WaitingRoom room, Backend bound) noexcept

@@ -13,8 +13,9 @@ from libc.stdio cimport snprintf
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcmp, memset, strlen
 
-from headgate.engine.accesslog cimport LogEntry
-from headgate.engine.address cimport Address, address_format, resolve_client
+from headgate.engine.accesslog cimport AccessLog
+from headgate.engine.logline cimport ENTRY_FAILED, LogEntry
+from headgate.engine.address cimport Address, address_format
 from headgate.engine.context cimport (
     KIND_BAD_HEAD, KIND_BAD_STATUS, KIND_BODY_TIMEOUT, KIND_BODY_TOO_LARGE, KIND_CLIENT_GONE, KIND_CONNECT_FAILED, KIND_FIRST_BYTE_TIMEOUT, KIND_HEDGE_LOST,
     KIND_INTERNAL, KIND_LOCAL_RESOURCE, KIND_METHOD_NOT_ALLOWED, KIND_NO_BACKEND, KIND_NO_ROUTE, KIND_OK, KIND_OVERLOADED, KIND_QUEUE_TIMEOUT,
@@ -27,13 +28,13 @@ from headgate.engine.budget cimport budget_deposit, budget_refund
 from headgate.engine.fallback cimport degrade
 from headgate.engine.hashing cimport hex_id
 from headgate.engine.head cimport (
-    FIELD_FORWARDED, FIELD_MAX_FORWARDS, FIELD_RETRY_AFTER, FIELD_UPGRADE, FIELD_X_REQUEST_ID, FRAMING_CHUNKED, FRAMING_CLOSE,
+    FIELD_MAX_FORWARDS, FIELD_RETRY_AFTER, FIELD_UPGRADE, FIELD_X_REQUEST_ID, FRAMING_CHUNKED, FRAMING_CLOSE,
     FRAMING_LENGTH, FRAMING_NONE, FRAMING_TUNNEL, HEAD_EXPECT_CONTINUE, HEAD_H2C, HEAD_IDEMPOTENT, HEAD_KEEP_ALIVE, HEAD_UPGRADE,
     HEAD_WEBSOCKET, METHOD_GET, METHOD_HEAD, METHOD_OPTIONS, METHOD_TRACE, Field, Head, Span,
 )
 from headgate.engine.hedge cimport hedge_arm, hedge_back, hedge_cancel, hedge_due
-from headgate.engine.forwarded cimport resolve_forwarded
-from headgate.engine.http1 cimport FORM_BOTH, FORM_RFC7239, Answer, Forward, find_field, head_init, head_reset
+from headgate.engine.forwarded cimport client_by_fields
+from headgate.engine.http1 cimport Answer, Forward, find_field, head_init, head_reset
 from headgate.engine.model cimport Backend, Listener, Outcome, Pool, Route
 from headgate.engine.proxied cimport prelude_for
 from headgate.engine.record cimport note_attempt, record_decision
@@ -43,7 +44,7 @@ from headgate.engine.retry_after cimport retry_after_s
 from headgate.engine.histogram cimport coarse_add, coarse_add_at, histogram_add, histogram_add_at, histogram_index
 from headgate.engine.stats cimport NOT_RETRIED_DEADLINE, NOT_RETRIED_METHOD, NOT_RETRIED_NOBODY, NOT_RETRIED_REPLAY_CAP, NOT_RETRIED_RETRIES
 from headgate.engine.stream cimport SEND_BROKEN, ExchangeBase, Stream
-from headgate.engine.trace cimport TRACE_LINE, trace_line
+from headgate.engine.trace cimport TRACE_LINE, trace_id_text, trace_line
 from headgate.engine.tracing cimport trace_begin
 from headgate.engine.upstream cimport BackendConnection, take_idle
 from headgate.engine.waiting cimport NO_PLACE, POOL_FULL, WaitingRoom, open_room
@@ -157,7 +158,7 @@ cdef class Exchange(ExchangeBase):
         head_reset(&self.request)
         self.tried = None
         self.bytes_received = self.bytes_sent = 0
-        self.attempts = self.counted = 0
+        self.attempts = self.counted = self.failed_count = 0
         self.status = 0
         self.last_kind = KIND_OK
         self.notes = 0
@@ -213,7 +214,7 @@ cdef class Exchange(ExchangeBase):
         self.client = self.peer
         if self.listener.has_trusted and self.listener.trusted.contains(&self.peer):
             self.trusted = True
-            self._resolve()
+            self.contradicted = client_by_fields(&self.client, &self.request, &self.peer, self.listener.trusted, self.listener.forwarded)
             if self.client.known:
                 self.client_length = <uint16_t>address_format(&self.client, self.client_buffer)
                 self.client_text = self.client_buffer
@@ -225,18 +226,6 @@ cdef class Exchange(ExchangeBase):
         hex_id(self.id_buffer, ctx.random)
         self.id_text = self.id_buffer
         self.id_length = 32
-
-    cdef void _resolve(self) noexcept:
-        """Who the client is, by the one field that the listener believes of a trusted peer."""
-        cdef Listener listener = self.listener
-        cdef Address other
-        if listener.forwarded == FORM_RFC7239:
-            resolve_forwarded(&self.client, &self.request, &self.peer, listener.trusted)
-            return
-        resolve_client(&self.client, &self.request, &self.peer, listener.trusted)
-        if listener.forwarded == FORM_BOTH and find_field(&self.request, FIELD_FORWARDED) != NULL:
-            resolve_forwarded(&other, &self.request, &self.peer, listener.trusted)
-            self.contradicted = other.known != self.client.known or (other.known and memcmp(other.bytes, self.client.bytes, 16) != 0)
 
     cdef void request_head(self) noexcept:
         """The request's head is complete (its body may still be to come)."""
@@ -356,13 +345,16 @@ cdef class Exchange(ExchangeBase):
     cdef void _redirect(self) noexcept:
         """To the same place by https. 301 for what browsers navigate by, 308 for the rest: it forbids turning a POST into a GET."""
         cdef bytes port = b"" if self.listener.redirect_https == 443 else b":%d" % self.listener.redirect_https
-        cdef bytes fields
+        cdef bytes fields, path
         cdef bint reading = self.request.method == METHOD_GET or self.request.method == METHOD_HEAD
         if self.request.host.len == 0:
             self._answer(KIND_BAD_REQUEST, 400, "no host: where to go by https cannot be told")
             return
+        path = <bytes>self.request.base[self.request.path.off:self.request.path.off + self.request.path.len]
+        if not path.startswith(b"/"):
+            path = b"/"         # OPTIONS *
         fields = (b"Location: https://" + <bytes>self.request.base[self.request.host.off:self.request.host.off + self.request.host.len] + port
-                  + <bytes>self.request.base[self.request.path.off:self.request.path.off + self.request.path.len] + b"\r\n")
+                  + path + b"\r\n")
         self.say(KIND_OK, 301 if reading else 308, fields, "text/plain", "", 0)
 
     cdef void _local(self, int status, bytes body) noexcept:
@@ -1009,6 +1001,10 @@ cdef class Exchange(ExchangeBase):
         self.backend = None
         self.up = None
         self.last_kind = <uint8_t>kind
+        if kind != KIND_OK and self.failed_count < ENTRY_FAILED:
+            self.failed_kind[self.failed_count] = <uint8_t>kind
+            self.failed_slot[self.failed_count] = backend.slot
+            self.failed_count += 1
         if self.excused:
             self.excused = False
             verdict = VERDICT_NONE
@@ -1308,6 +1304,10 @@ cdef class Exchange(ExchangeBase):
         cdef char word[128]
         cdef Head *head = &self.request
         cdef bytes url
+        cdef AccessLog log = self.ctx.access_log
+        if (log.samples and kind == KIND_OK and self.status < 500 and not self.notes and not self.failed_count
+                and not log.chosen(self.id_text, self.id_length)):
+            return
         entry.time_ns = self.started_wall
         entry.client = self.client_text
         entry.client_length = self.client_length
@@ -1348,4 +1348,48 @@ cdef class Exchange(ExchangeBase):
         entry.first_byte_ns = self.first_byte
         entry.queued_ns = self.queued_ns
         entry.total_ns = self.ctx.now - self.started
-        self.ctx.access_log.write(&entry)
+        if log.plan is not None:
+            self._log_more(&entry)
+        log.write(&entry)
+
+    cdef void _log_more(self, LogEntry *entry) noexcept:
+        """What only a log with chosen fields may have."""
+        cdef int index
+        cdef bytes url
+        cdef const char *word
+        entry.listener = self.listener.bind_bytes
+        entry.listener_length = <uint32_t>len(self.listener.bind_bytes)
+        entry.route = NULL
+        entry.route_length = 0
+        if self.route is not None:
+            entry.route = self.route.name_bytes
+            entry.route_length = <uint32_t>len(self.route.name_bytes)
+        entry.trace_id = NULL
+        entry.trace_id_length = 0
+        if self.traced:
+            trace_id_text(self.trace_id_buffer, &self.trace)
+            entry.trace_id = self.trace_id_buffer
+            entry.trace_id_length = 32
+        entry.tls = self.tls is not None
+        entry.failed_count = self.failed_count
+        for index in range(self.failed_count):
+            # The backends live: they stand in `tried`, or are the last one.
+            url = self._url_of(self.failed_slot[index])
+            entry.failed[index].data = <const char *>url if url is not None else NULL
+            entry.failed[index].length = <uint32_t>len(url) if url is not None else 0
+            word = KIND_WORD[self.failed_kind[index]]
+            entry.failed_word[index].data = word
+            entry.failed_word[index].length = <uint32_t>strlen(word)
+        self.ctx.access_log.plan.look_up(&self.request, entry)
+
+    cdef bytes _url_of(self, int slot):
+        """Of a backend that this exchange has tried; None where it is not known any more (another pool took over)."""
+        cdef Backend backend
+        if self.shown is not None and self.shown.slot == slot:
+            return self.shown.url_bytes
+        if self.tried is not None:
+            for other in self.tried:
+                backend = <Backend>other
+                if backend.slot == slot:
+                    return backend.url_bytes
+        return None

@@ -29,7 +29,7 @@ class Latency:
         """
 
     def since(self, earlier: Latency) -> Latency:
-        """What has come since `earlier`, an older reading of the same counters. Counters that began anew count whole."""
+        """What has come since `earlier`, an older reading of the same counters. If they began anew: all of it."""
 
     def up_to(self, bounds: Iterable[int]) -> list[int]:
         """How many values lie below each of these bounds (ns, ascending): exact where a bucket ends at the bound."""

@@ -1,4 +1,4 @@
-from typing import TypedDict, Unpack
+from typing import TypedDict
 
 class LogFields(TypedDict, total=False):
     """LogEntry of logline.pxd: text is raw bytes, times are nanoseconds, -1 or None is unknown."""
@@ -20,9 +20,11 @@ class LogFields(TypedDict, total=False):
     first_byte_ns: int
     total_ns: int
     queued_ns: int
-
-def log_line(format: str, **fields: Unpack[LogFields]) -> bytes:
-    """The line, newline included, that the access log would write for these fields.
-
-    `format` is "text" or "json", else ValueError; TypeError for a field there is not.
-    """
+    # For a log with chosen fields:
+    listener: bytes | None
+    route: bytes | None
+    tls: bool
+    failed: list[tuple[bytes, bytes]]
+    """(URL, word) of attempts that failed, six at most."""
+    headers: dict[bytes, bytes]
+    """Header fields of the request by their names in lower case."""

@@ -36,11 +36,6 @@ cdef extern from *:
     """
     uint64_t special_bytes "hg_special"(uint64_t word, unsigned least) noexcept nogil
 
-cdef enum Style:
-    QUOTED                      # text between quotes
-    BARE                        # text between spaces
-    JSON
-
 cdef enum:
     # What a line has beside its escaped fields: at most 402 bytes in JSON; and the eight bytes that put_escaped may
     # write beyond its end.
@@ -103,7 +98,7 @@ cdef size_t escaped_size(const char *data, uint32_t length, Style style) noexcep
     return size
 
 
-cdef inline char *put(char *out, const char *text, size_t size) noexcept nogil:
+cdef char *put(char *out, const char *text, size_t size) noexcept nogil:
     memcpy(out, text, size)
     return out + size
 
@@ -121,7 +116,7 @@ cdef char *put_number(char *out, uint64_t number) noexcept nogil:
     return out + count
 
 
-cdef inline char *put_digits(char *out, unsigned number, int count) noexcept nogil:
+cdef char *put_digits(char *out, unsigned number, int count) noexcept nogil:
     cdef int index
     for index in range(count - 1, -1, -1):
         out[index] = <char>(c'0' + number % 10)
@@ -172,7 +167,7 @@ cdef char *put_time(char *out, uint64_t time_ns, ClockText *clock) noexcept nogi
     return out + 1
 
 
-cdef inline bint has_error(const LogEntry *entry) noexcept nogil:
+cdef bint has_error(const LogEntry *entry) noexcept nogil:
     if entry.word == NULL or entry.word_length == 0:
         return False
     return not (entry.word_length == 2 and entry.word[0] == b"o" and entry.word[1] == b"k")
@@ -316,7 +311,7 @@ cdef size_t line_write(char *out, const LogEntry *entry, bint json, ClockText *c
     return write_text(out, entry, clock)
 
 
-cdef int line_fields(LogEntry *entry, dict fields) except -1:
+cdef int line_fields(LogEntry *entry, dict fields, list headers=None) except -1:
     cdef bytes value
     cdef str name
     memset(entry, 0, sizeof(LogEntry))
@@ -343,9 +338,25 @@ cdef int line_fields(LogEntry *entry, dict fields) except -1:
             entry.total_ns = given
         elif name == "queued_ns":
             entry.queued_ns = given
+        elif name == "tls":
+            entry.tls = given
+        elif name == "failed":
+            for index, (url, word) in enumerate(given):
+                set_pair(&entry.failed[index], url)
+                set_pair(&entry.failed_word[index], word)
+            entry.failed_count = len(given)
+        elif name == "headers":
+            for index, header in enumerate(headers or ()):
+                set_pair(&entry.header[index], given.get(header))
         else:
             value = given
             set_text(entry, name, value)
+    return 0
+
+
+cdef int set_pair(LogText *text, bytes value) except -1:
+    text.data = <const char *>value if value is not None else NULL
+    text.length = len(value) if value is not None else 0
     return 0
 
 
@@ -364,8 +375,14 @@ cdef int set_text(LogEntry *entry, str name, bytes value) except -1:
         entry.pool, entry.pool_length = data, length
     elif name == "backend":
         entry.backend, entry.backend_length = data, length
+    elif name == "listener":
+        entry.listener, entry.listener_length = data, length
+    elif name == "route":
+        entry.route, entry.route_length = data, length
     elif name == "request_id":
         entry.request_id, entry.request_id_length = data, length
+    elif name == "trace_id":
+        entry.trace_id, entry.trace_id_length = data, length
     elif name == "word":
         entry.word, entry.word_length = data, length
     else:
@@ -375,22 +392,3 @@ cdef int set_text(LogEntry *entry, str name, bytes value) except -1:
 
 # Named in logline.pyi, where it is a TypedDict.
 LogFields = dict
-
-
-def log_line(str format not None, **fields):
-    """The line, newline included, that the access log would write for these fields of LogEntry (logline.pxd).
-
-    `format` is "text" or "json", else ValueError; text fields are bytes or None, times nanoseconds; TypeError for a
-    field there is not.
-    """
-    cdef LogEntry entry
-    cdef ClockText clock
-    cdef size_t length
-    if format not in ("text", "json"):
-        raise ValueError(f"an access log is text or json, not {format!r}")
-    memset(&clock, 0, sizeof(clock))
-    line_fields(&entry, fields)
-    cdef bint json = format == "json"
-    room = bytearray(line_need(&entry, json))
-    length = line_write(<char *>room, &entry, json, &clock)
-    return bytes(room[:length])

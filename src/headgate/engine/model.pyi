@@ -67,7 +67,6 @@ class Route:
     def __init__(self, pool: Pool, config: schema.Route | None = None, slot: int = 0, name: str = "") -> None:
         """slot: where it counts in the segment; 0 is shared by all that have no place of their own. name: for logs."""
 
-
 class Pool:
     """Backends that serve the same thing, and the callbacks that choose among them."""
 

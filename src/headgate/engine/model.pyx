@@ -19,7 +19,7 @@ cdef enum:
 
 cdef tuple _NO_RAMP = (0.0, 0.0)
 # As in the configuration; in the order of http1.ForwardedForm.
-cdef tuple FORWARDED_FORMS = ("x", "rfc7239", "both")
+FORWARDED_FORMS = ("x", "rfc7239", "both")
 
 
 cdef double _seconds(object value):
@@ -63,13 +63,13 @@ cdef class Listener:
         self.client_body_s = _seconds(config.timeouts.client_body)
         self.client_idle_s = _seconds(config.timeouts.client_idle)
         self.client_write_s = _seconds(config.timeouts.client_write)
-        tls = getattr(config, "tls", None)
+        tls = config.tls
         self.handshake_s = 10.0 if tls is None else _seconds(tls.handshake_timeout)
         self.max_handshakes = 0 if tls is None else tls.max_handshakes or 0
         self.hsts = None
         if tls is not None and tls.hsts is not None:
             self.hsts = b"Strict-Transport-Security: " + tls.hsts.value.encode("latin-1") + b"\r\n"
-        self.redirect_https = getattr(config, "redirect_https", 0)
+        self.redirect_https = config.redirect_https
         if self.reactor is not None:
             self.bind_timers(self.reactor)
 
@@ -207,7 +207,6 @@ cdef class Route:
         upgrade = ("websocket",) if config is None else config.upgrade
         self.upgrade = frozenset(name.lower().encode() for name in upgrade)
         self.websocket = b"websocket" in self.upgrade
-        self.label = b"" if config is None else f"{config.host or ''}{config.path_prefix}".encode()
 
     def _timeout(self, str name):
         own = getattr(getattr(self.config, "timeouts", None), name, None)

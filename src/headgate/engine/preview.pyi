@@ -6,12 +6,21 @@ from headgate.engine.request import Request
 class Preview:
     """One request head, read as the engine reads one.
 
-    head: all of it, as it would come. client: the address that would be connected ("unix" for a unix socket). trusted:
-    the listener's `trusted_proxies`. Raises `request_head.BadRequestHead`, and ValueError for a client that is none.
+    head: all of it, as it would come. client: the address that would be connected ("unix" for a unix socket). trusted,
+    forwarded: the listener's `trusted_proxies` and `forwarded`. Raises `request_head.BadRequestHead`, and ValueError for
+    a client that is none.
     """
 
     def __init__(
-        self, head: bytes, client: str, trusted: Networks, *, head_limit: int, line_limit: int, headers_limit: int
+        self,
+        head: bytes,
+        client: str,
+        trusted: Networks,
+        *,
+        forwarded: str = "x",
+        head_limit: int,
+        line_limit: int,
+        headers_limit: int,
     ) -> None: ...
     @property
     def request(self) -> Request:

@@ -13,11 +13,12 @@ from libc.string cimport memcmp, memcpy, memset
 from headgate.engine.address cimport Address, address_format, address_from_sockaddr, is_mapped, map_ipv4, parse_ipv4, parse_ipv6
 
 cdef enum:
-    LINE_MOST = 107             # section 2.1: of any version 1 header, CRLF included
-    SIGNATURE = 12
-    FIXED = 16                  # what of a version 2 header always is there
     TYPE_CRC32C = 3
     NO_CHECKSUM = 0
+
+cdef size_t LINE_MOST = 107         # section 2.1: of any version 1 header, CRLF included
+cdef size_t SIGNATURE = 12
+cdef size_t FIXED = 16              # what of a version 2 header always is there
 
 cdef const uint8_t *_SIGNATURE = <const uint8_t *>b"\r\n\r\n\x00\r\nQUIT\n"
 cdef uint32_t _CRC[256]
@@ -105,7 +106,7 @@ cdef int parse_line(ProxyHeader *out, const uint8_t *data, size_t size) noexcept
     """Section 2.1. `data` begins with "P"."""
     cdef size_t i, known
     cdef int error
-    known = min(size, 6)
+    known = min(size, <size_t>6)
     if memcmp(data, b"PROXY ", known) != 0:
         return -PROXY_NO_HEADER
     for i in range(known, min(size, LINE_MOST)):
@@ -187,7 +188,7 @@ cdef int parse_binary(ProxyHeader *out, const uint8_t *data, size_t size) noexce
         addresses = 12 if family == 1 else 36 if family == 2 else 216
     if length < addresses:
         return -PROXY_TOO_SHORT
-    if FIXED + length > PROXY_HEADER_MOST:
+    if FIXED + length > <size_t>PROXY_HEADER_MOST:
         return -PROXY_TOO_LONG
     if size < FIXED + length:
         return 0
@@ -277,20 +278,20 @@ cdef int proxy_write(char *out, int version, const ProxyHeader *header) noexcept
     cdef bint known = header.relayed and header.source.known and not header.local
     # One family for both ends: what is mapped stays so where the other end is a true IPv6 address.
     cdef bint six = known and not (is_mapped(&header.source) and (not target.known or is_mapped(target)))
-    cdef int length
+    cdef size_t length
     if version == 1:
         if not known:
             memcpy(out, b"PROXY UNKNOWN\r\n", 15)
             return 15
         text_of(source, &header.source, six)
         text_of(destination, target, six)
-        return snprintf(out, PROXY_HEADER_ROOM, b"PROXY TCP%d %s %s %u %u\r\n", 6 if six else 4, source, destination,
+        return snprintf(out, PROXY_HEADER_ROOM, b"PROXY TCP%c %s %s %u %u\r\n", <int>(c'6' if six else c'4'), source, destination,
                         <unsigned int>header.source_port, <unsigned int>header.destination_port)
     memset(out, 0, FIXED + 36)
     memcpy(out, _SIGNATURE, SIGNATURE)
     at[12] = 0x20 if header.local else 0x21
     if not known:
-        return FIXED
+        return <int>FIXED
     length = 36 if six else 12
     at[13] = 0x21 if six else 0x11
     at[15] = <uint8_t>length
@@ -306,33 +307,10 @@ cdef int proxy_write(char *out, int version, const ProxyHeader *header) noexcept
     at[FIXED + length - 3] = header.source_port & 0xFF
     at[FIXED + length - 2] = header.destination_port >> 8
     at[FIXED + length - 1] = header.destination_port & 0xFF
-    return FIXED + length
+    return <int>(FIXED + length)
 
 
-# -- for Python: checks, and tests ------------------------------------------------------------------------------
-
-cdef object _end(const Address *address, uint16_t port):
-    cdef char text[46]
-    return (text[:address_format(address, text)].decode(), port) if address.known else None
-
-
-def parse(bytes data not None):
-    """Reads a header at the beginning of `data`.
-
-    (length, source, destination): each end is (address, port), or None where the header names none; both are None for a connection that
-    speaks for itself or of unknown origin, source is "unix" for a client on a unix socket. None when `data` is only the beginning of a header.
-    Raises ValueError for what is no header.
-    """
-    cdef ProxyHeader header
-    cdef int length = proxy_parse(&header, data, len(data))
-    if length < 0:
-        raise ValueError((<bytes>proxy_error_text(-length)).decode())
-    if length == 0:
-        return None
-    if not header.relayed:
-        return length, None, None
-    return length, _end(&header.source, header.source_port) or "unix", _end(&header.destination, header.destination_port)
-
+# -- for Python: what active checks say first --------------------------------------------------------------------
 
 def write(int version, bytes source = None, bytes destination = None, *, bint local = False):
     """A header, as bytes. `source` and `destination` are packed `struct sockaddr` values (`pack_address`); a source that is None or of

@@ -39,7 +39,7 @@ cdef class SegmentStates(SegmentSums):
     def heartbeat_s(self, int worker):
         """When this worker last looked after its house, in seconds of CLOCK_MONOTONIC; 0 = never."""
         self._check_worker(worker)
-        return load64(&self.worker_counters(worker).heartbeat_ms) / 1000
+        return load64(&self.worker_counters(worker).heartbeat_ms) / 1000.0
 
     def bump_generation(self):
         """Tells every worker that some state changed; returns the new generation."""

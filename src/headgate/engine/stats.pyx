@@ -94,7 +94,7 @@ NOT_RETRIED = ("budget", "deadline", "replay_cap", "method", "retries", "no_back
 cdef enum:
     PAGE = 4096                 # sections start on a page, so that one worker never dirties another's
     LINE = 64                   # cache line
-    LAYOUT = 3                  # to be raised whenever a struct in stats.pxd or the order of sections changes
+    LAYOUT = 4                  # to be raised whenever a struct in stats.pxd or the order of sections changes
     GENERATION_OFFSET = 1024    # in the header's page, on a cache line of its own
     SUPERVISOR_OFFSET = 2048
     USED_OFFSET = 1088          # how many workers' parts have been in use so far; written by the supervisor
@@ -435,6 +435,8 @@ cdef class Segment(SegmentCounts):
         start = <char *>self.pool_counters(worker, 0) - self._base
         for slot in self._touched(start, sizeof(PoolCounters), self.pool_capacity):
             self._return_pool(worker, slot)
+        for slot in range(self.listener_capacity):
+            store64(&self.listener_counters(worker, slot).open, 0)
         for slot in self._touched(self.at.states, sizeof(BackendState)):
             state = self.state(slot)
             swap32(&state.probe, worker + 1, 0)

@@ -6,6 +6,11 @@ class Circle:
     """Backends at places on a circle; a key goes to the one nearest clockwise, per share."""
 
     def __init__(self, names: Sequence[bytes], weights: Sequence[float], places: int = 512) -> None: ...
+    @property
+    def late(self) -> int:
+        """How many came by `add`."""
+    def add(self, names: Sequence[bytes], weights: Sequence[float]) -> None:
+        """Further backends, behind those there are, in the time that these few take. Not to an empty circle."""
     def set_shares(self, shares: Sequence[float]) -> None:
         """Other shares from now on; 0 = as if it were not there."""
     def find(self, key: int) -> int:

@@ -14,15 +14,28 @@ their leading bits (they are evenly spread), so a lookup is O(1) for each circle
 """
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.math cimport frexp
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, malloc
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.string cimport memcpy
 
 from headgate.engine.hashing cimport hash64_bytes, random_next
+
+cdef extern from *:
+    """
+    static inline uint32_t headgate_modulo(uint64_t number, uint32_t divisor, uint64_t reciprocal) {
+        uint64_t quotient = (uint64_t)(((unsigned __int128)number * reciprocal) >> 64);
+        uint64_t rest = number - quotient * divisor;    /* the quotient may be one too small */
+        return (uint32_t)(rest >= divisor ? rest - divisor : rest);
+    }
+    """
+    # number % divisor without a division, for numbers below 2**63; reciprocal: (2**64 - 1) // divisor (Barrett).
+    uint32_t headgate_modulo(uint64_t number, uint32_t divisor, uint64_t reciprocal) noexcept nogil
 
 cdef enum:
     NONE = 0xFFFFFFFF
     MOST_PLACES = 1 << 28
     MOST_TABLE = 1 << 24
+    TAIL = 256              # free entries of a Maglev table from which on distances are computed
 
 
 cdef struct Place:
@@ -75,6 +88,18 @@ cdef int _sort(Ring *ring, Place *places, uint32_t count) except -1:
     return 0
 
 
+cdef uint32_t _draw_places(Place *at, bytes name, uint32_t owner, int places) noexcept:
+    """Writes the places of one backend; how many."""
+    cdef int i
+    cdef uint64_t[2] state
+    state[0] = hash64_bytes(PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name), 0)
+    state[1] = hash64_bytes(PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name), 1) | 1     # never all zero
+    for i in range(places):
+        at[i].at = random_next(state)
+        at[i].owner = owner
+    return <uint32_t>places
+
+
 cdef class Circle:
     """Backends at places on a circle; a key goes to the one nearest clockwise, per share.
 
@@ -87,24 +112,24 @@ cdef class Circle:
     cdef int *ring_of
     cdef uint8_t *passed
     cdef uint32_t backends
+    cdef int places
+    cdef readonly uint32_t late     # backends that came by `add`; they stand on the last ring, whatever their weight
 
     def __cinit__(self, names, weights, int places=512):
         cdef Py_ssize_t n = len(names)
         cdef Py_ssize_t i
         cdef int power, lowest, highest
-        cdef uint32_t used, j
+        cdef uint32_t used
         cdef double share
-        cdef bytes name
         cdef Place *all_places = NULL
-        cdef Place *at
         cdef Ring *ring
-        cdef uint64_t[2] state
         cdef int *powers = NULL
         if len(weights) != n:
             raise ValueError("as many weights as names, please")
         if places < 1 or n * places > MOST_PLACES:
             raise ValueError(f"{n} backends with {places} places each do not fit on a circle")
         self.backends = <uint32_t>n
+        self.places = places
         if n == 0:
             return
         self.shares = <double *>malloc(n * sizeof(double))
@@ -125,7 +150,7 @@ cdef class Circle:
                 frexp(share, &powers[i])
                 lowest = powers[i] if i == 0 else min(lowest, powers[i])
                 highest = powers[i] if i == 0 else max(highest, powers[i])
-            self.rings = <Ring *>calloc(highest - lowest + 1, sizeof(Ring))
+            self.rings = <Ring *>calloc(highest - lowest + 2, sizeof(Ring))      # one for those that come late
             if self.rings == NULL:
                 raise MemoryError
             for power in range(highest, lowest - 1, -1):    # where most is to be had, first: it ends the others' walks
@@ -134,16 +159,9 @@ cdef class Circle:
                 for i in range(n):
                     if powers[i] != power:
                         continue
-                    name = names[i]
                     ring.most = max(ring.most, self.shares[i])
                     self.ring_of[i] = self.ring_count
-                    state[0] = hash64_bytes(PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name), 0)
-                    state[1] = hash64_bytes(PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name), 1) | 1     # never all zero
-                    for j in range(<uint32_t>places):
-                        at = &all_places[used]
-                        at.at = random_next(state)
-                        at.owner = <uint32_t>i
-                        used += 1
+                    used += _draw_places(&all_places[used], names[i], <uint32_t>i, places)
                 if used:
                     ring.power = power
                     self.ring_count += 1
@@ -162,6 +180,73 @@ cdef class Circle:
         free(self.shares)
         free(self.passed)
         free(self.ring_of)
+
+    def add(self, names, weights):
+        """Further backends, behind those there are, in the time that these few take: they get a ring to themselves, for which each lookup pays
+        a little. ValueError where they do not fit; there must have been some before."""
+        cdef Py_ssize_t n = len(names)
+        cdef Py_ssize_t i
+        cdef uint32_t used
+        cdef uint32_t count = self.backends + <uint32_t>n
+        cdef Ring ring
+        cdef Ring *last
+        cdef Place *both
+        cdef void *moved
+        cdef double share
+        if len(weights) != n:
+            raise ValueError("as many weights as names, please")
+        if self.backends == 0 or <Py_ssize_t>count * self.places > MOST_PLACES:
+            raise ValueError(f"{n} backends cannot be added to {self.backends}")
+        for i in range(n):
+            share = weights[i]
+            if not 1e-9 < share < 1e9:
+                raise ValueError(f"a weight is a number above 0, not {share!r}")
+        if n == 0:
+            return
+        moved = realloc(self.shares, count * sizeof(double))
+        if moved == NULL:
+            raise MemoryError
+        self.shares = <double *>moved
+        moved = realloc(self.ring_of, count * sizeof(int))
+        if moved == NULL:
+            raise MemoryError
+        self.ring_of = <int *>moved
+        moved = realloc(self.passed, count)
+        if moved == NULL:
+            raise MemoryError
+        self.passed = <uint8_t *>moved
+        last = &self.rings[self.ring_count - 1 if self.late else self.ring_count]
+        used = last.count
+        both = <Place *>malloc((used + <size_t>n * self.places) * sizeof(Place))
+        if both == NULL:
+            raise MemoryError
+        ring.power = 0
+        ring.places = NULL
+        ring.starts = NULL
+        try:
+            memcpy(both, last.places, used * sizeof(Place))
+            for i in range(n):
+                used += _draw_places(&both[used], names[i], self.backends + <uint32_t>i, self.places)
+            ring.most = last.most
+            _sort(&ring, both, used)
+        except BaseException:
+            free(ring.places)
+            free(ring.starts)
+            raise
+        finally:
+            free(both)
+        free(last.places)
+        free(last.starts)
+        last[0] = ring
+        if self.late == 0:
+            self.ring_count += 1
+        for i in range(n):
+            self.shares[self.backends + i] = weights[i]
+            self.passed[self.backends + i] = 0
+            self.ring_of[self.backends + i] = self.ring_count - 1
+            last.most = max(last.most, self.shares[self.backends + i])
+        self.backends = count
+        self.late += <uint32_t>n
 
     def set_shares(self, shares):
         """Other shares from now on; 0 = as if it were not there. ValueError where they do not fit."""
@@ -310,12 +395,33 @@ cdef class Continuum:
         return self.count
 
 
+cdef uint32_t _inverse(uint32_t number, uint32_t prime) noexcept nogil:
+    """What `number` is to be multiplied by for 1, modulo `prime` (Euclid)."""
+    cdef int64_t above = 1
+    cdef int64_t below = 0
+    cdef int64_t dividend = number
+    cdef int64_t divisor = prime
+    cdef int64_t quotient, swap
+    while divisor:
+        quotient = dividend // divisor
+        swap = dividend - quotient * divisor
+        dividend = divisor
+        divisor = swap
+        swap = above - quotient * below
+        above = below
+        below = swap
+    return <uint32_t>(above if above >= 0 else above + prime)
+
+
 cdef class Maglev:
     """A table of `size` entries, shared out in turns by preference (D. Eisenbud et al., "Maglev", NSDI 2016, 3.4).
 
     The k-th preference of a backend is (offset + k * skip) mod size, both drawn from its name. In turns, in the order
     of `names`, each takes the next entry it prefers that is free. One with a lower share sits turns out, as in Envoy:
     in round r it takes part once r * share has reached its next mark, and marks are the highest share apart.
+
+    Half of all looks would be for the last hundred or so free entries, hundreds of looks for each. For these it is computed instead
+    how many preferences away each is, (entry - position) / skip modulo the prime `size`, and the nearest is taken: the same table.
 
     size: a prime, larger than the number of backends (not checked here: `headgate.balancing.options` does).
     """
@@ -325,7 +431,11 @@ cdef class Maglev:
     def __cinit__(self, names, shares, uint32_t size):
         cdef Py_ssize_t n = len(names)
         cdef Py_ssize_t i
-        cdef uint32_t filled, entry
+        cdef Py_ssize_t last
+        cdef uint32_t filled, entry, spread, left, j, steps, nearest, chosen
+        cdef uint32_t[TAIL] free_entries
+        cdef uint64_t reciprocal
+        cdef uint32_t *inverse = NULL   # of the skips, modulo size; 0 = not computed yet
         cdef double most = 0.0
         cdef double turn = 0.0
         cdef double *share = NULL
@@ -344,10 +454,11 @@ cdef class Maglev:
         mark = <double *>malloc(n * sizeof(double))
         next_entry = <uint32_t *>malloc(n * sizeof(uint32_t))
         skip = <uint32_t *>malloc(n * sizeof(uint32_t))
+        inverse = <uint32_t *>calloc(n, sizeof(uint32_t))
         taken = <uint64_t *>calloc(size // 64 + 1, sizeof(uint64_t))
         self.table = <uint32_t *>malloc(size * sizeof(uint32_t))
         try:
-            if taken == NULL or share == NULL or mark == NULL or next_entry == NULL or skip == NULL or self.table == NULL:
+            if taken == NULL or inverse == NULL or share == NULL or mark == NULL or next_entry == NULL or skip == NULL or self.table == NULL:
                 raise MemoryError
             for i in range(n):
                 share[i] = shares[i]
@@ -359,8 +470,9 @@ cdef class Maglev:
                 next_entry[i] = <uint32_t>(hash64_bytes(PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name), 0) % size)
                 skip[i] = <uint32_t>(hash64_bytes(PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name), 1) % (size - 1)) + 1
                 mark[i] = most
+            spread = size - min(size, <uint32_t>TAIL)
             filled = 0
-            while filled < size:
+            while filled < spread:
                 turn += 1.0
                 for i in range(n):
                     if turn * share[i] < mark[i]:
@@ -376,11 +488,50 @@ cdef class Maglev:
                     entry += skip[i]
                     next_entry[i] = entry - size if entry >= size else entry
                     filled += 1
-                    if filled == size:
+                    if filled == spread:
                         break
+            # The same order of turns, for what is left: who was last goes on with the next.
+            last = i if spread else -1
+            left = 0
+            reciprocal = ~<uint64_t>0 // size
+            for entry in range(size):
+                if not taken[entry >> 6] >> (entry & 63) & 1:
+                    free_entries[left] = entry
+                    left += 1
+            if spread == 0:
+                turn = 1.0
+            while left:
+                for i in range(last + 1, n):
+                    if turn * share[i] < mark[i]:
+                        continue
+                    mark[i] += most
+                    if inverse[i] == 0:
+                        inverse[i] = _inverse(skip[i], size)
+                    nearest = size
+                    chosen = 0
+                    for j in range(left):
+                        # So many preferences further on.
+                        entry = free_entries[j] + size - next_entry[i]
+                        if entry >= size:
+                            entry -= size
+                        steps = headgate_modulo(<uint64_t>entry * inverse[i], size, reciprocal)
+                        if steps < nearest:
+                            nearest = steps
+                            chosen = j
+                    entry = free_entries[chosen]
+                    self.table[entry] = <uint32_t>i
+                    entry += skip[i]
+                    next_entry[i] = entry - size if entry >= size else entry
+                    left -= 1
+                    free_entries[chosen] = free_entries[left]
+                    if left == 0:
+                        break
+                last = -1
+                turn += 1.0
             self.size = size
         finally:
             free(taken)
+            free(inverse)
             free(share)
             free(mark)
             free(next_entry)

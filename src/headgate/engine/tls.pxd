@@ -37,6 +37,7 @@ cdef class Tls:
     cdef bint greeted               # client side: our hello is out; server side: something came that may be one
     cdef bint established
     cdef bint drained               # the last read emptied the socket; new bytes bring a new edge
+    cdef bint ended                 # the kernel has told of FIN, and tells no more: read until it comes
     cdef bint holding               # OpenSSL may hold plain bytes of the last record
     cdef bint broken                # no more TLS on this connection, not even close_notify
     cdef bint closed                # our close_notify is out

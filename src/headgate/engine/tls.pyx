@@ -192,7 +192,7 @@ cdef class Tls:
             got = recv(fd, self.raw.data + held, room, 0)
             if got > 0:
                 self.raw_end += <uint32_t>got
-                self.drained = <size_t>got < room
+                self.drained = <size_t>got < room and not self.ended
                 return <int>got
             if got == 0:
                 return 0

@@ -406,6 +406,9 @@ cdef class BackendConnection(Connection):
             return
         if self.tls is not None:
             self.tls.drained = False
+            self.tls.ended = self.hung_up
+            if events & (EPOLLHUP | EPOLLERR):
+                self.tls.closed = True              # nobody is there to be told
             if self.state == UP_TLS:
                 self._shake(False)
                 return

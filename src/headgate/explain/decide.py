@@ -3,7 +3,7 @@ limits, the cookie, a probe, the strategy, and who stands in when nothing is rou
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 from random import Random
@@ -35,13 +35,13 @@ def explain(
     question: Question,
     config: Config,
     listener: Listener,
-    pools: Mapping[str, PoolLook],
+    look: Callable[[str], PoolLook],
     *,
     sources: Sequence[Random] = (),
 ) -> Explanation:
     """Where a request that came to `listener` now would go. Changes nothing. Raises BadQuestion.
 
-    pools: all of the configuration's, as they are. sources: the random sources that strategies were given.
+    look: a pool of the configuration as it is; only those that are asked for are looked at. sources: the random sources that strategies were given.
     """
     told = Told(
         {"method": question.method, "host": "", "path": "", "client": question.client, "listener": listener.bind.text}
@@ -52,6 +52,7 @@ def explain(
             head(question),
             client_of(question),
             Networks(listener.trusted_proxies),
+            forwarded=listener.forwarded,
             head_limit=limits.head,
             line_limit=limits.request_line,
             headers_limit=limits.headers,
@@ -66,6 +67,9 @@ def explain(
     }
     if (page := _page_of_ours(seen, listener, told)) is not None:
         return page
+    if listener.redirect_https and not question.url.startswith("https:"):
+        status = 301 if seen.only_reads else 308
+        return told.end(f"answered {status} by the balancer: to the same place by https (redirect_https)", status)
     routing = routes.find(config.routes, listener.bind.text, request.host, request.path)
     told.said |= {"route": routing.route, "shadowed": routing.shadowed, "missed": routing.missed}
     if routing.taken is None:
@@ -76,7 +80,7 @@ def explain(
         return told.end(f"answered 413 by the balancer: the body is larger than {limit} bytes", 413)
     if seen.upgrade and _upgrade_passes(seen, route):
         seen.not_idempotent()
-    return _through_pools(told, route, config, pools, seen, sources)
+    return _through_pools(told, route, config, look, seen, sources)
 
 
 def _page_of_ours(seen: Preview, listener: Listener, told: Told) -> Explanation | None:
@@ -109,27 +113,25 @@ def _through_pools(
     told: Told,
     route: Route,
     config: Config,
-    pools: Mapping[str, PoolLook],
+    look: Callable[[str], PoolLook],
     seen: Preview,
     sources: Sequence[Random],
 ) -> Explanation:
     name = route.pool
     passed: list[PassedPool] = []
+    told.said["passed"] = passed
     while True:
         pool = config.pools[name]
-        look = pools[name]
-        found = _in_pool(told, look, seen, sources)
+        here = look(name)
+        found = _in_pool(told, here, seen, sources)
         if found is not None:
-            told.said["passed"] = passed
             return found
-        why = _why_nobody(look)
+        why = _why_nobody(here)
         fallback = pool.fallback
         following = fallback.pool if fallback is not None else ""
         if fallback is None or (following and following not in config.pools) or following in {p.pool for p in passed}:
-            told.said["passed"] = passed
             return told.end(f"answered 503 by the balancer: {why}", 503)
         if not following:
-            told.said["passed"] = passed
             return told.end(
                 f"answered {fallback.status} by the balancer: its static answer, since {why}", fallback.status
             )

@@ -1,4 +1,4 @@
-"""An explanation from a configuration alone: every backend is thought to be up and idle, and nothing has been asked yet."""
+"""An explanation from a configuration alone: every backend is thought to be up and idle, and nothing was asked."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def explain_file(
         except Exception as error:
             raise ValueError(f"pools.{name}.strategy: {error}") from error
     before = source.getstate()
-    found = explain(question, config, listener, pools, sources=[])
+    found = explain(question, config, listener, pools.__getitem__, sources=[])
     drew = source.getstate() != before
     if found.pool:
         notes.append(

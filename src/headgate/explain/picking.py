@@ -24,7 +24,7 @@ _GLOBAL: random.Random = random._inst
 
 @dataclass(frozen=True, slots=True)
 class Picked:
-    """backend: None = nobody is left, or (`error`) nobody can say. by_fallback: the strategy failed, round robin serves."""
+    """backend: None = nobody is left, or (`error`) nobody can say. by_fallback: round robin serves instead."""
 
     backend: Any
     grounds: Mapping[int, Grounds]

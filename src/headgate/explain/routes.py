@@ -1,7 +1,8 @@
 """Which route a request takes, which others would have had it, and which it just missed.
 
 The answer is the router's own; this file only finds words for the rest, by the same rule (`routing.match`): exact host
-before the longer wildcard before any, then the longest prefix, then the one that names the listener.
+before the longer wildcard before any, then the longest prefix, then the one that names the listener. A question comes
+without a client certificate, so routes that ask for one are not taken.
 """
 
 from __future__ import annotations
@@ -28,11 +29,13 @@ class Routing:
 
 
 def find(routes: Sequence[Route], listener: str, host: bytes, path: bytes) -> Routing:
-    """host: lower case, without port. path: as it is forwarded. listener: its `bind` as configured."""
+    """Of a client without a certificate. host: lower case, without port. path: as it is forwarded. listener: its `bind`
+    as configured."""
     table = Router(
         [
             Entry(route.listener or "", route.host or "", route.path_prefix, number)
             for number, route in enumerate(routes)
+            if route.client_cert is None
         ],
         listener,
     )
@@ -86,10 +89,14 @@ def _why_not(route: Route, listener: str, host: str, path: str) -> list[str]:
     wrong = []
     if route.listener is not None and route.listener != listener:
         wrong.append(f"it is for listener {route.listener}")
+    if route.client_cert is not None:
+        wrong.append("it asks for a client certificate, and this is explained for a client without one")
     if not _host_fits(route.host, host):
         wrong.append(f"its host is {route.host}, the request's {host or 'empty'}")
     if not _prefix_fits(route.path_prefix, path):
         wrong.append(f"its prefix is {route.path_prefix}, the request's path {path}")
+    if route.client_cert is not None:
+        wrong.append(f"it is for clients with a certificate ({route.client_cert})")
     return wrong
 
 

@@ -26,8 +26,8 @@ class Standing:
     """One backend as it stands.
 
     backend: what strategies know it by. reason: of its state, as the supervisor wrote it. here: what this worker knows
-    better than the supervisor; "" = nothing. eligible: for new sessions; bound_ok: for one that is bound to it. full: why
-    it has no place for one more now; "" = it has.
+    better than the supervisor; "" = nothing. eligible: for new sessions; bound_ok: for one that is bound to it. full:
+    why it has no place for one more now; "" = it has.
     """
 
     backend: Any

@@ -76,8 +76,8 @@ class Monitor:
 
     loop: where it runs. changed: called with (slot, transition) when a backend goes up or down, first of all when
     its first check has ended. urgent: tells whether one pass is to be enough for this slot (nothing else in its pool
-    can be used). judged: called with (slot, passed) for every check that has a result. random: for jitter. most_in_flight: checks at a time; MOST_IN_FLIGHT, or fewer where descriptors are
-    scarce, when not given.
+    can be used). judged: called with (slot, passed) for every check that has a result. random: for jitter.
+    most_in_flight: checks at a time; MOST_IN_FLIGHT, or fewer where descriptors are scarce, when not given.
     """
 
     def __init__(

@@ -29,8 +29,8 @@ from headgate.engine.stats import (
     WorkerTotals,
 )
 
-# Rows between two looks at everything else that waits in the loop. A row costs some 10 µs, so nobody waits for more than
-# a few milliseconds.
+# Rows between two looks at everything else that waits in the loop. A row costs some 10 µs, so nobody waits for more
+# than a few milliseconds.
 SLICE = 200
 
 

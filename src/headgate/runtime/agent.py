@@ -28,6 +28,7 @@ from headgate.config.schema import Route as RouteConfig
 from headgate.config.schema import Strategy as StrategyConfig
 from headgate.explain.decide import explain
 from headgate.explain.question import BadQuestion
+from headgate.explain.standing import PoolLook
 from headgate.observe import status
 from headgate.observe.names import route_name
 from headgate.routing.identified import Guarded, IdentifiedRouter
@@ -80,9 +81,8 @@ class WorkerAgent:
 
     worker: this worker's number in the segment. make_strategy: builds a pool's strategy from its configuration; raises
     when it cannot. on_exit: called once when there is nothing left to do (after a drain or a stop); `engine.stop` by
-    default. on_applied: called after each snapshot that came into force. sources: the random sources that strategies were
-    given, whose state an explanation puts back.
-    decisions: where the engine keeps where requests went.
+    default. on_applied: called after each snapshot that came into force. sources: the random sources that strategies
+    were given, whose state an explanation puts back. decisions: where the engine keeps where requests went.
     """
 
     def __init__(
@@ -234,8 +234,11 @@ class WorkerAgent:
             listener = next((one for one in self._config.listeners if one.bind.text == message.listener), None)
             if listener is None:
                 raise BadQuestion(f"there is no listener {message.listener}")
-            looks = {name: pool.look() for name, pool in self._pools.items()}
-            explanation = explain(message.question, self._config, listener, looks, sources=self._sources)
+
+            def look(name: str) -> PoolLook:
+                return self._pools[name].look()
+
+            explanation = explain(message.question, self._config, listener, look, sources=self._sources)
         except Exception as error:
             problem = _why(error)
         self._channel.send(messages.Explained(message.number, explanation, problem))
@@ -341,11 +344,11 @@ class WorkerAgent:
         """What of requests is kept among the decisions, and what becomes of traces."""
         kept = config.decisions
         self._engine.decisions = self._decisions if kept is not None else None
-        share = kept.sample if kept is not None else 0.0
+        share = kept.sample if kept is not None else None
         self._engine.sample(round(1 / share) if share else 0, _QUERIES.index(kept.query) if kept is not None else 0)
         tracing = config.tracing
         mode = 0 if tracing is None else 2 if tracing.traceparent == "create" else 1
-        self._engine.trace(mode, tracing.sample if tracing is not None else 0.0)
+        self._engine.trace(mode, (tracing.sample or 0.0) if tracing is not None else 0.0)
 
     def _new_pool(self, name: str, slot: int, config: PoolConfig) -> WorkerPool:
         return WorkerPool(

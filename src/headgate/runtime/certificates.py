@@ -17,19 +17,22 @@ from headgate.runtime.watch import FileWatch
 from headgate.tls import built, check, files
 from headgate.tls.expiry import Reminder
 from headgate.tls.files import TlsFiles
-from headgate.tls.inventory import Used, differences, used
+from headgate.tls.inventory import Used, dated, differences, used
 
 log = logging.getLogger("headgate.control")
 
-# As with the configuration's own file (`--watch`).
-_LOOK_S = 1.0
+# What has changed counts once it was the same at two looks, so it is in force within a second.
+_LOOK_S = 0.5
 # Dates are days; reminders come once a day.
 _REMIND_S = 60.0
 
 
 class Certificates:
-    """Of one controller. changed: called when watched files have changed and are good, with all files, to be put in
-    force with `use`. note: something for the events (what, reason). wall: seconds since 1970."""
+    """Of one controller.
+
+    changed: called when watched files have changed and are good, with all files, to be put in force with `use`. note:
+    something for the events (what, reason), said in the log already. wall: seconds since 1970.
+    """
 
     def __init__(
         self,
@@ -47,6 +50,7 @@ class Certificates:
         self._built = built.Built()
         self._reminder = Reminder()
         self._watched: dict[str, FileWatch] = {}
+        self._missed = False
         self._unverified: set[str] = set()
         self._timer: TimerHandle | None = None
         self._remind_at = 0.0
@@ -70,13 +74,14 @@ class Certificates:
         self.files = content
         self.used = used(config, content)
         watched = _watched(config)
+        # What changed between the reading and now would be missed.
+        self._missed = bool(set(watched) - self._watched.keys())
         self._watched = {path: self._watched.get(path) or FileWatch(path) for path in watched}
         self._warn_of_unverified(config)
+        self.close()
         if self.used or self._watched:
             self._remind()
             self._arm()
-        else:
-            self.close()
 
     def close(self) -> None:
         """Look no more."""
@@ -93,13 +98,14 @@ class Certificates:
         self._arm()
         if self._loop.time() >= self._remind_at:
             self._remind()
-        if {path for path, watch in self._watched.items() if watch.changed()}:
+        missed, self._missed = self._missed, False
+        if [path for path, watch in self._watched.items() if watch.changed()] or missed:
             self.look_again()
 
     def _remind(self) -> None:
         self._remind_at = self._loop.time() + _REMIND_S
         now = datetime.fromtimestamp(self._wall(), UTC)
-        for text in self._reminder.due((one.dated for one in self.used), now):
+        for text in self._reminder.due(dated(self._config, self.files), now):
             log.warning("%s", text)
             self._note("certificate expires", text)
 

@@ -11,6 +11,7 @@ import logging
 import time
 from asyncio import AbstractEventLoop, Event, TimerHandle, timeout
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -129,7 +130,7 @@ class Controller:
             knowledge=knowledge,
             same_segment=same_segment,
         )
-        self._certificates = Certificates(loop, wall=wall, changed=self._renew, note=self.note)
+        self._certificates = Certificates(loop, wall=wall, changed=self._renew, note=partial(self.note, quiet=True))
         self._become(config, overrides.effective(config, changes))
 
     # What there is
@@ -215,6 +216,10 @@ class Controller:
     def read_tls(self, config: Config) -> TlsFiles:
         """The files that this configuration needs, read anew and looked over. Raises ValueError with every problem."""
         return self._certificates.read(config, anew=True)
+
+    def listener_connections(self, bind: str) -> int:
+        """Open client connections that came in by this listener (its `bind` as configured), in all workers."""
+        return self._fleet.traffic.connections(bind)
 
     def backends(self, pool: str | None = None) -> list[BackendRecord]:
         """What is known of each backend (of one pool), in the configuration's order. To be read only."""

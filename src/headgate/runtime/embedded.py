@@ -10,18 +10,23 @@ import asyncio
 import contextlib
 from collections.abc import Mapping
 
+from headgate.admin.state_file import StateFileError
 from headgate.config.schema import Config
 from headgate.engine import Engine, Segment
 from headgate.engine.decisions import Decisions
 from headgate.runtime.agent import WorkerAgent
 from headgate.runtime.closing import let_in_no_more
 from headgate.runtime.controller import Controller
+from headgate.runtime.embedded_admin import EmbeddedAdmin, bind_admin
 from headgate.runtime.holder import describe_holder
 from headgate.runtime.links import Link
 from headgate.runtime.messages import Drain, Listen, ReopenLogs
+from headgate.runtime.overrides import Changes
 from headgate.runtime.sockets import BoundSocket, bind_all
+from headgate.runtime.steering import load_changes
 from headgate.runtime.strategies import StrategyMaker
 from headgate.runtime.transport import DirectChannel
+from headgate.tls import check
 
 # Room for what may be added while it runs; memory that is not used is not allocated.
 _LEAST_BACKENDS = 8192
@@ -39,7 +44,7 @@ class CannotStart(RuntimeError):
 class Embedded:
     """One run, from bound sockets to closed ones. Create with `start`, inside a running event loop."""
 
-    def __init__(self, config: Config, strategies: Mapping[str, object], app_dir: str | None) -> None:
+    def __init__(self, config: Config, strategies: Mapping[str, object], app_dir: str | None, changes: Changes) -> None:
         self._loop = asyncio.get_running_loop()
         self._exited = asyncio.Event()
         self._ended = False
@@ -50,7 +55,7 @@ class Embedded:
         self.decisions = Decisions.create(1)
         self._engine = engine = Engine(self.segment, 0)
         self.make_strategy = StrategyMaker(lambda: engine.now, app_dir=app_dir, local=strategies)
-        self.controller = Controller(config, self.segment, loop=self._loop)
+        self.controller = Controller(config, self.segment, loop=self._loop, changes=changes)
         ours, theirs = DirectChannel.pair(self._loop.call_soon)
         self.agent = WorkerAgent(
             engine,
@@ -67,31 +72,47 @@ class Embedded:
         self._fd = engine.fileno()
         self._loop.add_reader(self._fd, engine.run_once)
         self._bound: list[BoundSocket] = []
+        self._serving = False
+        self._admin: EmbeddedAdmin | None = None
 
     @classmethod
     async def start(cls, config: Config, strategies: Mapping[str, object], app_dir: str | None = None) -> Embedded:
         """Bind, resolve, check, and let clients in. Raises CannotBind and CannotStart, with nothing left behind."""
-        bound = bind_all((listener.bind for listener in config.listeners), describe_holder)
-        run = None
         try:
-            run = cls(config, strategies, app_dir)
+            check.read(config)
+        except check.Problems as error:
+            raise CannotStart(str(error)) from None
+        bound = bind_all((listener.bind for listener in config.listeners), describe_holder)
+        run = admin = None
+        try:
+            try:
+                admin = bind_admin(config)
+                changes = load_changes(config)
+            except (ValueError, StateFileError) as error:
+                raise CannotStart(str(error)) from error
+            run = cls(config, strategies, app_dir, changes)
             run._bound = bound
-            await run._come_up(config)
+            await run._come_up(config, admin)
         except BaseException:
-            for socket in bound:
+            for socket in (*bound, *([] if admin is None else [admin])):
                 socket.close()
             if run is not None:
                 run._end()
             raise
         return run
 
-    async def _come_up(self, config: Config) -> None:
+    async def _come_up(self, config: Config, admin: BoundSocket | None) -> None:
         if not await self.controller.applied(_APPLY_TIMEOUT_S):
             raise CannotStart(self._link.rejected or f"not ready after {_APPLY_TIMEOUT_S:g} s")
         await self.controller.first_round()
         for socket, listener in zip(self._bound, config.listeners, strict=True):
             socket.listen()
             self._link.send(Listen(listener), [socket.sock.fileno()])
+        self._serving = True
+        if admin is not None:
+            serves = EmbeddedAdmin(self.controller, self.decisions, self._bound, lambda: self._serving, self._loop)
+            await serves.start(admin)
+            self._admin = serves
 
     @property
     def addresses(self) -> list[str]:
@@ -112,6 +133,7 @@ class Embedded:
 
         Called again while it waits, it sets another deadline; both calls return when all is over.
         """
+        self._serving = False
         wait_s = let_in_no_more(bound.sock for bound in self._bound if bound.sock.fileno() >= 0)
         try:
             if wait_s and drain_s:
@@ -125,7 +147,12 @@ class Embedded:
         finally:
             for socket in self._bound:
                 socket.close()
-            self._end()
+            try:
+                if self._admin is not None:
+                    admin, self._admin = self._admin, None
+                    await admin.close()
+            finally:
+                self._end()
 
     def _end(self) -> None:
         if self._ended:

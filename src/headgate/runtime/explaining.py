@@ -83,6 +83,6 @@ def _together(said: Sequence[tuple[int, Explained]]) -> Explanation:
     several = len(views) > 1
     if several and len({view.picked for view in views}) > 1:
         notes.append(
-            "each worker takes turns and learns for itself; which of them a new connection comes to is the kernel's choice"
+            "each worker takes turns and learns for itself; the kernel chooses which one a connection comes to"
         )
     return msgspec.structs.replace(first, worker=worker, workers=views if several else [], notes=notes)

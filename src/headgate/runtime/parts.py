@@ -56,4 +56,4 @@ class EngineParts:
     def access_log(self, config: schema.AccessLog) -> AccessLog | None:
         if config.format == "off":
             return None
-        return self._engine.AccessLog(config.format, config.path)
+        return self._engine.AccessLog(config.format, config.path, fields=config.fields, sample=config.sample)

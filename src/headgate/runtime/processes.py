@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from headgate.runtime.transport import MessageChannel
 
@@ -21,6 +23,13 @@ _LONGEST_DELAY_SOON_S = 0.8
 _LONGEST_DELAY_S = 10.0
 # One that lived this long died of something new.
 _FORGIVEN_AFTER_S = 10.0
+
+
+def name_process(name: str) -> None:
+    """What `ps`, `top` and `pkill` know this process by (15 bytes at most, proc(5)). An upgrade's exec would make it
+    `python`."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/comm").write_text(name[:15])
 
 
 def worker_command(
@@ -42,8 +51,8 @@ def spawn(
 ) -> tuple[subprocess.Popen[bytes], MessageChannel]:
     """Start a worker. Raises OSError when the system refuses (no process, no descriptor, no memory).
 
-    wakes: the segment's eventfds. decisions: the memfd of `engine.decisions`; -1 = none. It stays in our session and process group, so that a terminal's job control sees one
-    job, and shares our standard output and error.
+    wakes: the segment's eventfds. decisions: the memfd of `engine.decisions`; -1 = none. It stays in our session and
+    process group, so that a terminal's job control sees one job, and shares our standard output and error.
     """
     ours, theirs = socket.socketpair()
     try:

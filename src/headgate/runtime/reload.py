@@ -205,7 +205,7 @@ class Reloader:
         problems: list[str] = []
         if tls is None:
             try:
-                tls = self._controller.read_tls(new)
+                tls = await asyncio.to_thread(self._controller.read_tls, new)
             except ValueError as error:
                 return ReloadResult(False, tuple(str(error).splitlines()))
         fresh: dict[str, BoundSocket] = {}

@@ -29,7 +29,9 @@ from headgate.config.load import load
 from headgate.config.schema import Config
 from headgate.engine import stats
 from headgate.engine.decisions import Decisions
+from headgate.observe import otlp
 from headgate.observe.logging import configure
+from headgate.observe.otlp import Exporter
 from headgate.runtime import signals, upgrade
 from headgate.runtime.controller import Controller
 from headgate.runtime.cores import worker_count
@@ -39,12 +41,14 @@ from headgate.runtime.listening import Listening
 from headgate.runtime.messages import Leave, ReopenLogs, Stop
 from headgate.runtime.notify import Notifier, listen_descriptors
 from headgate.runtime.overrides import NONE, effective
+from headgate.runtime.processes import name_process
 from headgate.runtime.reload import Reloader, ReloadResult
 from headgate.runtime.sockets import BoundSocket, CannotBind
 from headgate.runtime.steering import Steering, admin_socket, check_admin, load_changes
 from headgate.runtime.summary import summary
 from headgate.runtime.upgrade import CannotUpgrade, HandedListener, HandedWorker, Handover, OldWorker
 from headgate.runtime.watch import FileWatch
+from headgate.tls import check
 
 log = logging.getLogger("headgate.supervisor")
 
@@ -136,7 +140,8 @@ class Supervisor:
             state: Literal["open", "draining", "closed"] = "open" if self.ready else "closed"
             if bound is None and self.ready:
                 state = "draining"
-            found.append(ListenerState(bound.bind.text if bound is not None else listener.bind.text, state))
+            text = listener.bind.text
+            found.append(ListenerState(bound.bind.text if bound is not None else text, state, text))
         return found
 
     async def drain_listener(self, bind: str) -> None:
@@ -200,9 +205,17 @@ class Supervisor:
     async def run(self) -> int:
         """Start, serve until told to stop, drain. Returns the exit code; says why on the log."""
         try:
+            otlp.check(self._config.tracing)
             self._changes = self._given.changes if self._given else load_changes(self._config)
-        except StateFileError as error:
+        except (StateFileError, ValueError) as error:
             log.error("cannot start: %s", error)
+            return EXIT_CONFIG
+        try:
+            # They were looked over with the configuration; this is for what has changed since, or came another way.
+            check.read(effective(self._config, self._changes).config)
+        except check.Problems as error:
+            for line in str(error).splitlines():
+                log.error("cannot start: %s", line)
             return EXIT_CONFIG
         if self._given is not None and not self._trial:
             for handed in self._given.listeners:
@@ -248,6 +261,7 @@ class Supervisor:
                 timer.cancel()
             for task in self._tasks:
                 task.cancel()
+            await self._exporter.close()
             self._crew.kill_all()
             for old in self._old:
                 old.close()
@@ -261,6 +275,7 @@ class Supervisor:
         given = self._given
         self._segment = self._old_segment() or self._new_segment()
         self._decisions = Decisions.create(self._segment.workers)
+        self._exporter = Exporter(self._decisions, self._loop)
         self._controller = Controller(
             self._config,
             self._segment,
@@ -399,6 +414,7 @@ class Supervisor:
     def _let_in(self) -> None:
         self._listening.listen(self._fresh)
         self._serving = self._crew.serving = True
+        self._exporter.configure(self._controller.config.tracing)
         for link in self._crew.links:
             self._listening.hand_out(link)
         for line in summary(self._controller, self._listening.binds):
@@ -447,11 +463,13 @@ class Supervisor:
         assert self._config_path is not None
         config = self._with_workers(load(self._config_path))
         check_admin(self._config.admin, config.admin)
+        otlp.check(config.tracing)
         return config
 
     def _new_configuration(self) -> None:
         if self._steering is not None and self._controller.file.admin is not None:
             self._steering.configure(self._controller.file.admin)
+        self._exporter.configure(self._controller.file.tracing)
         self._changed.set()
 
     def _with_workers(self, config: Config) -> Config:
@@ -654,6 +672,7 @@ def serve(
     if not logging.getLogger("headgate").handlers:
         configure()
     raise_open_files()
+    name_process("headgate")
     trial = upgrade.TRIAL in os.environ
     try:
         given = upgrade.given()

@@ -50,7 +50,7 @@ http {{
     uwsgi_temp_path {directory}/uwsgi;
     scgi_temp_path {directory}/scgi;
     server {{
-        listen {behind} proxy_protocol;
+        listen {behind} proxy_protocol{tls};
         set $to "$proxy_protocol_server_addr $proxy_protocol_server_port";
         location / {{
             return 200 "$proxy_protocol_addr $proxy_protocol_port $to";
@@ -87,14 +87,18 @@ class HAProxy:
 
 
 class Nginx:
-    """A server that asks for a header, and answers with the two ends it names."""
+    """A server that asks for a header, and answers with the two ends it names.
 
-    def __init__(self, processes: Processes, directory: Path) -> None:
+    tls: certificate and key of one that asks for a handshake behind the header.
+    """
+
+    def __init__(self, processes: Processes, directory: Path, tls: tuple[str, str] | None = None) -> None:
         self.behind = HeldPort()
         user = "user root;" if os.geteuid() == 0 else ""
         path = directory / "nginx-proxied.conf"
-        path.write_text(_NGINX.format(user=user, directory=directory, behind=self.behind.bind))
-        command = [require("nginx"), "-c", path, "-p", directory, "-e", directory / "error.log"]
+        ssl = " ssl;\n        ssl_certificate {};\n        ssl_certificate_key {}".format(*tls) if tls else ""
+        path.write_text(_NGINX.format(user=user, directory=directory, behind=self.behind.bind, tls=ssl))
+        command: list[str | Path] = [require("nginx"), "-c", path, "-p", directory, "-e", directory / "error.log"]
         _start(processes, command, [self.behind], "nginx")
 
     def close(self) -> None:

@@ -194,9 +194,9 @@ def test_a_backend_that_starts_slowly_gets_its_part(name: str, factor: float, n:
 @pytest.mark.parametrize("name", [*BY_TURN_OR_LOT, *BY_LOAD])
 @pytest.mark.parametrize("weights", [(1, 1, 1), (5, 1, 1), (3, 2), (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12)])
 def test_busy_backends_share_by_weight(name: str, weights: tuple[int, ...]) -> None:
-    """What looks at load or latency promises it of backends that are what their weights say: so many attempts in flight,
-    each that ends followed by another, and each backend as slow as its load per share. Then that is the same everywhere,
-    and so is what each gets."""
+    """What looks at load or latency promises it of backends that are what their weights say: so many attempts in
+    flight, each that ends followed by another, and each backend as slow as its load per share. Then that is the same
+    everywhere, and so is what each gets."""
     backends = several(len(weights), weights)
     clock = Clock()
     strategy = build(name, Context(Random(7), clock, hash64), REQUIRED.get(name))

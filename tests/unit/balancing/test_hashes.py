@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from headgate.balancing.base import Backend, Strategy
 from headgate.balancing.ring_hash import PLACES, Ring
 
-from .fakes import OUTCOME, REQUEST, FakeBackend, FakeRequest, context, make, several
+from .fakes import OUTCOME, REQUEST, FakeBackend, FakeRequest, context, hash64, make, several
 
 HASHES = ["ip_hash", "ring_hash", "maglev", "bounded_hash"]
 every_hash = pytest.mark.parametrize("name", HASHES)
@@ -155,6 +155,24 @@ def test_a_ring_keeps_the_places_of_those_that_are_away_for_a_while() -> None:
     assert ring.places == 9 * PLACES
     ring.update([])
     assert ring.places == 0
+
+
+def test_newcomers_and_new_weights_are_added_and_make_no_difference() -> None:
+    backends = several(40)
+    kept, hashes = Ring(), [hash64(b"%d" % number) for number in range(500)]
+    kept.update(backends[:30])
+    for step in range(6):  # one comes, one is given another weight, one leaves
+        now = [backend for backend in backends[: 31 + step] if backend is not backends[step]]
+        backends[10 + step].weight += 3
+        kept.update(now)
+        fresh = Ring()
+        fresh.update(now)
+        assert [kept.backends[kept.find(key)] for key in hashes] == [fresh.backends[fresh.find(key)] for key in hashes]
+        tried = now[3:6]
+        others = [(kept.find_other(key, tried), fresh.find_other(key, tried)) for key in hashes]
+        assert all(kept.backends[one] is fresh.backends[other] for one, other in others)
+    # By then a quarter was added, and all were put in order anew.
+    assert kept.places < (30 + 2 * 6) * PLACES
 
 
 def test_no_backend_has_more_than_its_bound_of_a_single_key() -> None:

@@ -83,7 +83,8 @@ def test_mistakes_are_shown_all_at_once(command: str, tmp_path: Path, served: Se
     assert capsys.readouterr().err.splitlines() == [
         f'{path}:1: listeners[0].bind: is missing (such as "127.0.0.1:8080")',
         f'{path}:2: listeners[0].bnd: unknown key (did you mean "bind"?)',
-        f'{path}:4: pools.web.backends[0].url: unknown scheme "htp" (a backend is "http://host:port" or "unix:/path")',
+        f'{path}:4: pools.web.backends[0].url: unknown scheme "htp"'
+        ' (a backend is "http://host:port", "https://host:port" or "unix:/path")',
         "3 mistakes in all.",
     ]
     assert served.calls == []

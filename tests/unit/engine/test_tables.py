@@ -47,6 +47,37 @@ def test_a_key_goes_to_the_smallest_distance_per_share(
     assert circle.find(key) == nearest(changed, places, key, set())
 
 
+@settings(deadline=None, max_examples=40)
+@given(weights=st.lists(st.floats(0.01, 300), min_size=2, max_size=12), keys=st.lists(keys, min_size=3), data=st.data())
+def test_who_came_late_has_what_it_would_have_had_from_the_start(
+    weights: list[float], keys: list[int], data: st.DataObject
+) -> None:
+    n = len(weights)
+    first = data.draw(st.integers(1, n - 1))
+    then = data.draw(st.integers(first, n))
+    circle = Circle(names(n)[:first], weights[:first], 20)
+    circle.add(names(n)[first:then], weights[first:then])
+    circle.add(names(n)[then:], weights[then:])
+    assert (len(circle), circle.late) == (20 * n, n - first)
+    whole = Circle(names(n), weights, 20)
+    assert [circle.find(key) for key in keys] == [whole.find(key) for key in keys]
+    assert [circle.find_other(key, [n - 1]) for key in keys] == [whole.find_other(key, [n - 1]) for key in keys]
+    changed = data.draw(st.lists(st.just(0.0) | st.floats(0.01, 300), min_size=n, max_size=n))
+    circle.set_shares(changed)
+    whole.set_shares(changed)
+    assert [circle.find(key) for key in keys] == [whole.find(key) for key in keys]
+
+
+def test_nobody_is_added_who_does_not_fit() -> None:
+    circle = Circle(names(2), [1.0, 1.0])
+    for late, weights in (([b"c"], []), ([b"c"], [0.0]), ([b"c"], [1e10])):
+        with pytest.raises(ValueError, match=r"weight"):
+            circle.add(late, weights)
+    with pytest.raises(ValueError, match=r"cannot be added"):
+        Circle([], []).add([b"c"], [1.0])
+    assert (len(circle), circle.late) == (2 * 512, 0)
+
+
 def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(ValueError, match="as many weights as names"):
         Circle(names(2), [1.0])

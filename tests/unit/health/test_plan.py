@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from typing import Literal
 
 from headgate.config.addresses import BackendUrl
 from headgate.config.schema import Backend, Health
@@ -65,3 +66,21 @@ def test_another_port_on_the_same_hosts() -> None:
     unix = pack_address(socket.AF_UNIX, "/run/app.sock")
     assert check_addresses(addresses(80), None) == addresses(80)
     assert check_addresses([*addresses(80), unix], 81) == [*addresses(81), unix]
+
+
+def test_a_backend_that_expects_the_proxy_protocol_is_spoken_to_in_it() -> None:
+    def said(version: Literal["v1", "v2"] | None, health: Health, sock: socket.socket) -> bytes | None:
+        plan = plan_for(health, BACKEND, proxy_protocol=version)
+        assert plan is not None
+        return plan.introduction(sock) if plan.introduction is not None else None
+
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as sock:
+        (host, port), (to, to_port) = sock.getsockname(), sock.getpeername()
+        assert said("v1", Health(), sock) == f"PROXY TCP4 {host} {to} {port} {to_port}\r\n".encode()
+        assert said("v2", Health(), sock) == b"\r\n\r\n\x00\r\nQUIT\n\x20\x00\x00\x00"
+        assert said(None, Health(), sock) is None
+        # On another port there is somebody else, who may know nothing of it.
+        assert said("v2", Health(port=9000), sock) is None
+    one, other = socket.socketpair()
+    with one, other:
+        assert said("v1", Health(), one) == b"PROXY UNKNOWN\r\n"

@@ -175,7 +175,8 @@ def test_the_document_round_trips_and_says_what_it_describes(segment: Segment) -
     assert (status.workers, status.generation, status.version) == (1, 1, "1.2.3")
     text = render(segment, [A], version="1.2.3", pool_slots={"web": 0})
     assert msgspec.json.decode(text, type=Status) == status
-    assert list(msgspec.json.decode(text)) == ["backends", "pools", "totals", "workers", "generation", "version"]
+    parts = ["backends", "pools", "totals", "workers", "generation", "version", "certificates"]
+    assert list(msgspec.json.decode(text)) == parts
 
 
 def test_asking_for_an_unused_balancer_allocates_little() -> None:

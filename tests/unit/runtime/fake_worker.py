@@ -43,6 +43,7 @@ def main() -> int:
         parser.add_argument(name, type=int, required=True)
     parser.add_argument("--app-dir")
     parser.add_argument("--wakes")
+    parser.add_argument("--decisions")
     arguments = parser.parse_args()
     channel = MessageChannel(socket.socket(fileno=arguments.control))
     mode = os.environ.get("FAKE_WORKER", "")

@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from headgate.engine.logline import log_line
+from headgate.engine.logplan import log_line
 from headgate.simulate import Candidate, run
 from headgate.simulate.log import LogError, parse
 from headgate.simulate.replay import ReplayCase

@@ -55,7 +55,7 @@ def short_key() -> pki.Issued:
 
 
 SHORT = short_key()
-BROKEN = ONE.cert_pem.replace(ONE.cert_pem[200:232], b"A" * 32)
+BROKEN = ONE.cert_pem.replace(ONE.cert_pem.splitlines()[3], b"A" * 64)
 
 
 @pytest.mark.parametrize(
