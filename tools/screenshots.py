@@ -70,7 +70,7 @@ def main() -> None:
             made.kill("web-17")
             made.kill("web-40")
             time.sleep(5)
-            page = opened(browser, made, viewport={"width": 1280, "height": 640})
+            page = opened(browser, made, viewport={"width": 1280, "height": 600})
             page.evaluate("document.getElementById('pools').scrollIntoView()")
             page.wait_for_timeout(500)
             take(page, "dashboard-many")
