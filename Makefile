@@ -16,7 +16,7 @@ ENGINE := $(wildcard src/headgate/engine/*.pyx src/headgate/engine/*.pxd src/hea
 # Arguments for pytest and for the benchmark: make test ARGS='-k sticky', make bench ARGS='--quick --case small'.
 ARGS   ?=
 
-.PHONY: help venv run test lint types build bench bench-memory bench-check bench-order bench-scale transcripts-tls simulate fuzz faults-long soak soak-ops tls-audit sanitize clean
+.PHONY: help venv run test lint types docs build bench bench-memory bench-check bench-order bench-scale bench-scrape transcripts-tls simulate fuzz faults-long soak soak-ops tls-audit screenshots sanitize clean
 
 help: ## Show this list
 	@echo 'make <target>, where <target> is one of:'
@@ -47,6 +47,10 @@ lint: venv ## Check style and formatting (ruff)
 types: venv ## Check types (mypy, strict)
 	@$(BIN)/mypy
 
+docs: venv ## The documentation as a site, in build/docs
+	@$(BIN)/python -m sphinx --quiet --fail-on-warning --builder html docs build/docs
+	@echo 'Open build/docs/index.html'
+
 build: venv ## Make dist/*.tar.gz and dist/*.whl, and try that the one builds the other
 	@rm -rf dist
 	@$(BIN)/python -m build --sdist --outdir dist .
@@ -71,6 +75,9 @@ bench-order: venv ## Does the simulated order of the strategies hold for real pr
 
 bench-scale: venv ## 4,000 routes and 5,000 backends: load, check, reload, and what a request costs
 	@$(BIN)/python -m bench.scale $(ARGS)
+
+bench-scrape: venv ## What a scrape of /metrics costs with 1,000 backends, and whether traffic notices
+	@$(BIN)/python -m bench.scrape $(ARGS)
 
 transcripts-tls: venv ## All transcripts with TLS on both sides (those that are about the kernel's queue make no sense then)
 	@HEADGATE_TRANSCRIPTS_TLS=both $(BIN)/python -m pytest -q tests/transcripts $(ARGS)
@@ -98,6 +105,9 @@ soak: venv ## Mixed load with random faults for SOAK=600 seconds: no wrong byte,
 
 soak-ops: venv ## Full load for a minute while workers die, configurations change and versions too
 	@$(BIN)/python -m tests.ops.soak 60
+
+screenshots: venv ## Make the pictures of the dashboard in docs/images (needs chromium)
+	@$(BIN)/python tools/screenshots.py
 
 clean: ## Remove everything that was built, .venv too
 	@rm -rf $(VENV) build dist bench/results .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage src/*.egg-info

@@ -41,7 +41,13 @@ class Site:
     """A balancer over three backends, a to c, in the pool web."""
 
     def __init__(
-        self, processes: Processes, directory: Path, port: HeldPort, admin: HeldPort, backends: list[Backend], workers: int
+        self,
+        processes: Processes,
+        directory: Path,
+        port: HeldPort,
+        admin: HeldPort,
+        backends: list[Backend],
+        workers: int,
     ) -> None:
         self.processes, self.directory, self.port, self.admin = processes, directory, port, admin
         self.backends = backends
@@ -76,10 +82,13 @@ def site(
 
 # Notes, in the page, when a backend's card becomes what it is.
 WATCH = """(name) => {
-    const card = [...document.querySelectorAll(".backend")].find((one) => one.querySelector(".name").textContent === name);
+    const cards = [...document.querySelectorAll(".backend")];
+    const card = cards.find((one) => one.querySelector(".name").textContent === name);
     window.seen = {};
-    new MutationObserver(() => { window.seen[card.dataset.state] ??= [Date.now(), getComputedStyle(card).getPropertyValue("--tone"),
-        card.querySelector(".reason").textContent]; }).observe(card, { attributes: true });
+    new MutationObserver(() => {
+        const tone = getComputedStyle(card).getPropertyValue("--tone");
+        window.seen[card.dataset.state] ??= [Date.now(), tone, card.querySelector(".reason").textContent];
+    }).observe(card, { attributes: true, subtree: true, childList: true, characterData: true });
 }"""
 
 
@@ -177,6 +186,36 @@ def _agree(page: Page, count: int) -> None:
         total += int(text.split(",")[0])
         page.click("#manage-close")
     assert total == count
+
+
+def test_a_request_is_explained(site: Site, open_page: Open) -> None:
+    page = open_page(site.url, token=TOKEN, expect="40[0-9]|422")
+    page.wait_for_selector(f"{backend('a')}[data-state=up]")
+    page.fill("#x-url", f"http://127.0.0.1:{site.port.number}/cart?x=1")
+    page.fill("#x-headers", "Accept: text/html\nX-Test: 1")
+    page.press("#x-url", "Enter")
+    page.wait_for_selector("#explained .outcome")
+    facts = dict(
+        page.evaluate(
+            """[...document.querySelectorAll('#explained .pairs div')]
+            .map((one) => [...one.children].map((part) => part.textContent))"""
+        )
+    )
+    assert facts["Pool"] == "web"
+    assert facts["Would be picked"] in "abc"
+    assert page.locator("#explained tbody tr").count() == 3
+    picked = page.inner_text("#explained tr:has(.chip) th")
+    assert picked.split()[0] == facts["Would be picked"]
+    # What was explained is what happens: with one worker, the next request goes there.
+    assert fetch(site.port.address).body.decode().strip() == facts["Would be picked"]
+    page.fill("#x-headers", "no field at all")
+    page.click("#explain-form button")
+    page.wait_for_selector("#explain-error:has-text('is no header field')")
+    page.fill("#x-headers", "")
+    page.fill("#x-url", "nonsense")
+    page.click("#explain-form button")
+    page.wait_for_selector("#explain-error:not(:empty)")
+    assert page.locator("#explained > *").count() == 0
 
 
 def test_through_a_tunnel_to_the_unix_socket_no_token_is_asked_for(

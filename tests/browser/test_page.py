@@ -81,7 +81,8 @@ def _accessible(page: Page, axe: str, part: str = "html") -> None:
     found = page.evaluate(
         """async (part) => (await axe.run(part, {
             runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"],
-        })).violations.map((one) => `${one.id}: ${one.help}: ${one.nodes.slice(0, 3).map((node) => node.html.slice(0, 160) +
+        })).violations.map((one) => `${one.id}: ${one.help}: ${one.nodes.slice(0, 3)
+            .map((node) => node.html.slice(0, 160) +
             " " + node.failureSummary).join(" | ")}`)""",
         part,
     )
@@ -93,7 +94,8 @@ def _fits(page: Page) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") <= page.evaluate("innerWidth")
     beyond = page.evaluate(
         """() => [...document.querySelectorAll("#board *")].filter((node) => !node.closest(".scroll, .hidden, svg"))
-            .filter((node) => node.getBoundingClientRect().right > innerWidth + 1).map((node) => node.outerHTML.slice(0, 120))"""
+            .filter((node) => node.getBoundingClientRect().right > innerWidth + 1)
+            .map((node) => node.outerHTML.slice(0, 120))"""
     )
     assert beyond == []
 
@@ -104,7 +106,9 @@ def test_a_fresh_page_shows_the_past(looked_at: Page) -> None:
     page.wait_for_selector("#chart-rate path.line.one[d*=L]", state="attached")
     # One step of five seconds is one L: three hundred seconds of traffic were there before the page was.
     assert (line.get_attribute("d") or "").count("L") >= 58
-    assert "Over the last 15 minutes. requests: now" in (page.get_attribute("#chart-rate svg.chart", "aria-label") or "")
+    assert "Over the last 15 minutes. requests: now" in (
+        page.get_attribute("#chart-rate svg.chart", "aria-label") or ""
+    )
     page.check("input[value=minutes]")
     page.wait_for_selector("#chart-rate svg.chart[aria-label^='Over the last 24 hours']")
     assert (line.get_attribute("d") or "").count("L") >= 250
@@ -136,6 +140,7 @@ def test_a_wrong_token_is_refused(six: Stage, open_page: Open) -> None:
     page.fill("#token", "not-the-token-at-all")
     page.click("#gate button")
     page.wait_for_selector("#gate-error:text('That is not the token.')")
+    assert page.inner_text("#link-word") == "Not connected"
     assert page.is_hidden("#board")
     assert page.evaluate("sessionStorage.length") == 0
     page.fill("#token", TOKEN)
@@ -164,7 +169,8 @@ def test_with_the_keyboard_alone(six: Stage, open_page: Open) -> None:
         page.keyboard.press("Tab")
         found = page.evaluate(
             """() => { const node = document.activeElement; const style = getComputedStyle(node);
-            const shown = style.outlineStyle !== "none" || getComputedStyle(node.nextElementSibling ?? node).outlineStyle !== "none";
+            const beside = getComputedStyle(node.nextElementSibling ?? node);
+            const shown = style.outlineStyle !== "none" || beside.outlineStyle !== "none";
             return [node.id || node.textContent.trim().slice(0, 40), shown, node === document.body]; }"""
         )
         if found[2]:
@@ -258,14 +264,19 @@ def test_10_000_events_and_a_day_do_not_grow_the_page(six: Stage, open_page: Ope
         const { Model, LIMITS } = await import("/dashboard/model.js");
         const model = new Model();
         const now = Date.now();
-        const state = { id: 1, pool: "web", name: "a", url: "", healthy: true, state: "up", reason: "", more: [], since: 0, weight: 1, part: 1 };
-        model.apply("state", { run: "1", now, seconds: [], minutes: [], events: [], routes: [], workers: [], listeners: [], totals: {},
-            recent: [null, null, null], pools: [{ name: "web", changed: [] }], poolNumbers: [], backends: [{ state, numbers: [0, 0, 0, null, 0, 0], points: [] }] });
+        const state = { id: 1, pool: "web", name: "a", state: "up", reason: "", more: [], weight: 1, part: 1 };
+        model.apply("state", {
+            run: "1", now, seconds: [], minutes: [], events: [], routes: [], workers: [], listeners: [], totals: {},
+            recent: [null, null, null], pools: [{ name: "web", changed: [] }], poolNumbers: [],
+            backends: [{ state, numbers: [0, 0, 0, null, 0, 0], points: [] }],
+        });
         for (let at = 0; at < 2000; at += 1) {
-            const events = [0, 1, 2, 3, 4, 5].map((one) => ({ number: at * 6 + one + 1, time: now, pool: "", backend: "", what: "reloaded", reason: "" }));
-            model.apply("tick", { now, row: [at * 60, 1, 0, 1, 1, 1, 1, 1], minute: [at * 60, 1, 0, 1, 1, 1, 1, 1], points: [[1, 1, 1]], events });
+            const events = [1, 2, 3, 4, 5, 6].map((one) => ({ number: at * 6 + one, time: now, what: "reloaded" }));
+            const row = [at * 60, 1, 0, 1, 1, 1, 1, 1];
+            model.apply("tick", { now, row, minute: row, points: [[1, 1, 1]], events });
         }
-        return [model.seconds.length, model.minutes.length, model.events.length, model.backends.get(1).points.length, LIMITS];
+        const points = model.backends.get(1).points.length;
+        return [model.seconds.length, model.minutes.length, model.events.length, points, LIMITS];
     }"""
     )
     seconds, minutes, events, points, limits = kept
@@ -293,6 +304,11 @@ def test_a_thousand_backends(open_page: Open) -> None:
         page.wait_for_selector(".rows .backend")
         assert page.locator(".backend").count() == 48
         assert page.inner_text(".pool .up") == "1000 of 1000 up"
+        for width in (1440, 1280, 900, 360):
+            page.set_viewport_size({"width": width, "height": 800})
+            cut = """() => [...document.querySelectorAll(".backend *")].filter((node) =>
+                node.getBoundingClientRect().right > node.closest(".backend").getBoundingClientRect().right).length"""
+            assert page.evaluate(cut) == 0, f"a row is cut off at {width} pixels"
         assert page.evaluate("document.querySelectorAll('*').length") < 4000
         page.click("button:has-text('Show 48 more, of 952')")
         assert page.locator(".backend").count() == 96

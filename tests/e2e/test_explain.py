@@ -270,18 +270,18 @@ def test_the_commands(
         def command(*words: str) -> str:
             process = processes.start([*COMMAND, *words])
             assert process.wait_exit() == 0, process.output
-            return process.output
+            return process.stdout.text
 
         url = f"http://{port.bind}/shop/x"
         said = command("explain", url, "--admin", admin.address)
         assert "=> goes to a (" in said
         assert "route     1: any host, paths below /shop -> pool web" in said
         assert "DOWN" in said
-        assert "down (connect refused" in said
+        assert "down (first check failed: connection refused)" in said
         named = command("explain", "GET", url, "-H", "Host: shop.test", "-c", str(tmp_path / "headgate.json"))
         assert "route     2: host shop.test, any path" in named
         assert "route 1 (*/shop -> web) matches too, but route 2 names the host (shop.test)" in named
-        assert "every backend is thought up and idle" in named
+        assert "every backend is thought to be up and idle" in named
         with Client(port.address) as client:
             assert client.get("/none").status == 404
         decided(admin, failed="true")

@@ -167,3 +167,45 @@ def test_the_status_page_is_not_for_posting(three: list[Backend], balance: Balan
     headgate = balance(*three)
     with Client(headgate.address) as client:
         assert client.request("POST", "/lb/status", body=b"x").status == 405
+
+
+def test_a_line_has_the_chosen_fields(make_backend: MakeBackend, balance: Balance, tmp_path: Path) -> None:
+    failing = make_backend(lambda connection: connection.reset() if connection.read() is not None else None, "failing")
+    alive = make_backend(name="alive")
+    log = tmp_path / "access.json"
+    names = ["request_id", "route", "listener", "failed_attempts", "header:x-tenant", "user_agent", "status"]
+    table = {"format": "json", "path": str(log), "fields": names}
+    headgate = balance(failing, alive, top={"access_log": table}, breaker=False)
+    headers = [("X-Tenant", 'a "b"\\'), ("x-tenant", "second"), ("User-Agent", "bell \xff")]
+    assert headgate.get("/", headers).status == 200
+    assert headgate.stop() == 0
+    (line,) = [json.loads(line) for line in log.read_text().splitlines()]
+    assert list(line) == names
+    assert line["request_id"] == alive.requests[0].header("x-request-id")
+    assert (line["route"], line["listener"], line["status"]) == ("*/", headgate.port.bind, 200)
+    assert line["failed_attempts"] == [{"backend": failing.url, "error": "reset"}]
+    assert line["header:x-tenant"] == 'a "b"\\'
+    assert line["user_agent"] == "bell \xff"
+
+
+def test_a_sample_has_all_that_went_wrong(make_backend: MakeBackend, balance: Balance, tmp_path: Path) -> None:
+    def answer(connection: Connection) -> None:
+        for request in connection.each():
+            connection.respond(b"x", status="500 No" if request.target == "/500" else "200 OK")
+
+    logs = [tmp_path / "one.json", tmp_path / "other.json"]
+    kept = []
+    for log in logs:
+        table = {"format": "json", "path": str(log), "sample": 0.2}
+        top = {"access_log": table, "workers": 2}
+        headgate = balance(make_backend(answer), top=top, listener={"trusted_proxies": ["127.0.0.0/8"]}, breaker=False)
+        for worker in range(4):
+            with headgate.client() as client:
+                for number in range(50):
+                    client.get("/200", [("X-Request-Id", f"good-{worker}-{number}")])
+                client.get("/500", [("X-Request-Id", f"bad-{worker}")])
+        assert headgate.stop() == 0
+        kept.append({json.loads(line)["request_id"] for line in log.read_text().splitlines()})
+    assert kept[0] == kept[1]
+    assert {f"bad-{worker}" for worker in range(4)} <= kept[0]
+    assert 15 < len(kept[0]) < 80

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
+import os
 import signal
 import socket
 import stat
@@ -19,6 +21,7 @@ from headgate.cli.common import CommandError
 from .conftest import MakeBackend, Run
 from .harness.backends import Backend
 from .harness.backends import Connection as FromBalancer
+from .harness.client import Client
 from .harness.headgate import configuration, pool
 from .harness.ports import HeldPort
 from .harness.waiting import PATIENCE_S, eventually
@@ -248,3 +251,35 @@ def test_whoever_is_connected_when_a_listener_closes_is_answered(
         assert headgate.stop() == 0
     assert storm.failed == []
     assert storm.refused > 0
+
+
+def test_connections_by_listener(
+    run: Run, port: HeldPort, three: list[Backend], place: dict[str, object], admin: Connection
+) -> None:
+    with HeldPort() as second:
+        config = configuration(port, {"web": pool(three[0].url)}, workers=2, admin=place)
+        config["listeners"] = [{"bind": port.bind}, {"bind": second.bind}]
+        headgate = run(config)
+
+        def counted() -> dict[str, tuple[str, int]]:
+            found = admin.get("connections")["listeners"]
+            return {one["bind"]: (one["state"], one["connections"]) for one in found}
+
+        with contextlib.ExitStack() as stack:
+            for address, count in ((port.address, 3), (second.address, 2)):
+                for _ in range(count):
+                    assert stack.enter_context(Client(address)).get().status == 200
+            assert counted() == {port.bind: ("open", 3), second.bind: ("open", 2)}
+            # A listener that lets nobody in any more has those that came in by it, also once it is open again.
+            admin.post("listeners", second.bind, "drain")
+            assert counted()[second.bind] == ("draining", 2)
+            eventually(lambda: opened(admin, second.bind), "the last worker to have closed it")
+            with Client(second.address) as another:
+                assert another.get().status == 200
+                assert counted()[second.bind] == ("open", 3)
+            # A killed worker's are gone.
+            for worker in headgate.workers():
+                os.kill(worker, signal.SIGKILL)
+            none = {port.bind: ("open", 0), second.bind: ("open", 0)}
+            eventually(lambda: counted() == none, "the dead workers' connections to be gone")
+        assert headgate.stop() == 0

@@ -78,7 +78,7 @@ def assert_no_broken_header(directory: Path) -> None:
 POOLS = [f"{name}-{version}" for name in ("haproxy", "nginx") for version in VERSIONS]
 
 
-def test_with_haproxy_and_nginx(street: Street) -> None:
+def test_with_haproxy_nginx_and_curl(street: Street) -> None:
     # HAProxy before us tells who comes; we tell HAProxy and nginx behind us, in both versions.
     for before in street.haproxy.before:
         for pool in POOLS:
@@ -95,18 +95,16 @@ def test_with_haproxy_and_nginx(street: Street) -> None:
         with Client(street.headgate.address) as client:
             client.send(b"PROXY TCP6 2001:db8::1 2001:db8::2 1234 443\r\n" + head("GET", f"/{pool}"))
             assert client.response().body == b"2001:db8::1 1234 2001:db8::2 443", pool
+    # curl tells of itself.
+    url = f"{street.headgate.url}/nginx-v2"
+    command = [require("curl"), "-sS", "--max-time", "20", "--haproxy-protocol", "-w", "|%{local_port}", url]
+    body, port_of_curl = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("|")
+    assert body == f"127.0.0.1 {port_of_curl} {street.headgate.host} {street.headgate.number}"
     # Without a header before us it is the socket's own ends that count.
     with Client(street.status.address, source=("127.0.0.7", 0)) as client:
         host, port = client.socket.getsockname()
         ends = f"{host} {port} {street.status.host} {street.status.number}"
         assert [client.get(f"/{pool}").body.decode() for pool in POOLS] == [ends] * 4
-
-
-def test_curl(street: Street) -> None:
-    url = f"{street.headgate.url}/nginx-v2"
-    command = [require("curl"), "-sS", "--max-time", "20", "--haproxy-protocol", "-w", "|%{local_port}", url]
-    body, port = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("|")
-    assert body == f"127.0.0.1 {port} {street.headgate.host} {street.headgate.number}"
 
 
 def test_who_may_not_speak_it(street: Street) -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from headgate.engine.address import Networks
 from headgate.engine.codec_testing import client_of, parse_request, write_request
+from headgate.engine.preview import Preview
 
 TRUSTED = Networks(["10.0.0.0/8", "2001:db8::/32", "unix"])
 
@@ -82,6 +83,13 @@ def test_who_the_client_is(lines: list[str], expected: str) -> None:
 def test_of_whoever_is_not_trusted_nothing_is_believed() -> None:
     assert client("for=6.6.6.6", peer=b"192.0.2.1") == "192.0.2.1"
     assert client("for=6.6.6.6", peer=b"unix") == "6.6.6.6"
+
+
+@pytest.mark.parametrize(("form", "expected"), [("x", "6.6.6.6"), ("rfc7239", "192.0.2.1"), ("both", "6.6.6.6")])
+def test_what_explains_a_request_believes_the_same(form: str, expected: str) -> None:
+    head = b"GET / HTTP/1.1\r\nHost: h\r\nForwarded: for=192.0.2.1\r\nX-Forwarded-For: 6.6.6.6\r\n\r\n"
+    seen = Preview(head, "10.0.0.1", TRUSTED, forwarded=form, head_limit=4096, line_limit=1024, headers_limit=10)
+    assert seen.request.client == expected
 
 
 ADDRESSES = st.ip_addresses(v=4).map(str) | st.sampled_from(["10.0.0.2", "10.9.9.9"]) | st.ip_addresses(v=6).map(str)

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headgate.engine.proxy_protocol import parse, write
+from headgate.engine.codec_testing import parse_proxy as parse
+from headgate.engine.proxy_protocol import write
 from headgate.runtime.address import pack_address
 from tests.protocol.proxy_oracle import MOST, REFUSED, SIGNATURE, UNFINISHED, Told, Verdict, crc32c, read, text_of
 

@@ -11,9 +11,10 @@ import pytest
 
 from headgate.cli import main
 from headgate.config.load import load
+from tests import pki
 
 DOCS = Path(__file__).parents[2] / "docs"
-WHOLE = ("from-nginx", "from-haproxy", "from-gunicorn", "admin-api")
+WHOLE = ("from-nginx", "from-haproxy", "from-gunicorn", "admin-api", "tls")
 PAGES = sorted(DOCS.glob("*.md"))
 
 
@@ -27,7 +28,7 @@ def configurations() -> Iterator[tuple[str, str]]:
 @pytest.mark.parametrize(("name", "text"), list(configurations()), ids=lambda value: value if "\n" not in value else "")
 def test_what_is_shown_would_run(name: str, text: str, tmp_path: Path) -> None:
     path = tmp_path / "headgate.toml"
-    path.write_text(text)
+    path.write_text(pki.with_certificates(text, tmp_path))
     load(path, {})
 
 
@@ -37,7 +38,10 @@ def test_check_agrees(page: str, tmp_path: Path, capsys: pytest.CaptureFixture[s
     for name, text in configurations():
         if name.startswith(page):
             path = tmp_path / "headgate.toml"
-            path.write_text(re.sub(r'^bind = ":\d+"', 'bind = "127.0.0.1:0"', text, flags=re.MULTILINE))
+            here = pki.with_certificates(text, tmp_path)
+            path.write_text(
+                re.sub(r'^bind = ":(\d+)"', lambda m: f'bind = "127.0.{m[1][:2]}.1:0"', here, flags=re.MULTILINE)
+            )
             assert tomllib.loads(text)["pools"]
             assert main(["check", "-c", str(path)]) == 0, capsys.readouterr().err
 

@@ -93,13 +93,20 @@ class BackendConnections(Record, frozen=True, kw_only=True):
     """Kept connections that wait for a request."""
 
 
+class ListenerConnections(Listener, frozen=True, kw_only=True):
+    """A listener's share of the connections."""
+
+    connections: int
+    """Open client connections that came in by it; while it is draining those that are left."""
+
+
 class Connections(Record, frozen=True, kw_only=True):
-    """Who is connected, in numbers. (Clients are counted by worker, not by listener.)"""
+    """Who is connected, in numbers."""
 
     clients: int
     in_flight: int
     tunnels: int
-    listeners: list[Listener]
+    listeners: list[ListenerConnections]
     workers: list[Worker]
     backends: list[BackendConnections]
     """Those that have any."""
@@ -263,7 +270,7 @@ class Decision(Record, frozen=True, kw_only=True):
     client: str
     listener: str
     route: str
-    """Host and path prefix of its route; empty where none matched."""
+    """Its route, by the name that metrics have; empty where none matched."""
     pool: str
     kind: str
     """How it ended, by the words of docs/errors.md."""
@@ -429,6 +436,7 @@ class StreamState(Record, frozen=True, kw_only=True):
     pool_numbers: list[tuple[Any, ...]]
     certificates: list[StreamCertificate]
     routes: list[StreamRoute]
+    route_numbers: list[tuple[Any, ...]]
     backends: list[StreamBackendWhole]
     seconds: list[StreamRow] | None
     minutes: list[StreamRow] | None
@@ -447,8 +455,9 @@ class StreamTick(Record, frozen=True, kw_only=True, omit_defaults=True):
     workers: list[Worker] | None = None
     listeners: list[Listener] | None = None
     certificates: list[StreamCertificate] | None = None
-    pools: list[tuple[Any, ...]] = []
-    numbers: list[tuple[Any, ...]] = []
-    points: list[tuple[int, float, float | None]] = []
-    states: list[StreamBackend] = []
-    events: list[StreamEvent] = []
+    pools: list[tuple[Any, ...]] = msgspec.field(default_factory=list)
+    routes: list[tuple[Any, ...]] = msgspec.field(default_factory=list)
+    numbers: list[tuple[Any, ...]] = msgspec.field(default_factory=list)
+    points: list[tuple[int, float, float | None]] = msgspec.field(default_factory=list)
+    states: list[StreamBackend] = msgspec.field(default_factory=list)
+    events: list[StreamEvent] = msgspec.field(default_factory=list)

@@ -13,10 +13,12 @@ from headgate.runtime.reload import ReloadResult
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ListenerState:
-    """A listener. bind: with the real port. state: "closed" is not yet, or not any more."""
+    """A listener. bind: with the real port. state: "closed" is not yet, or not any more. configured: `bind` as the
+    configuration has it, where that is another text."""
 
     bind: str
     state: Literal["open", "draining", "closed"]
+    configured: str = ""
 
 
 class Host(Protocol):

@@ -17,7 +17,7 @@ from headgate.admin.wire import Refusal
 from headgate.config.dump import dump
 from headgate.observe import exposition, status
 from headgate.observe.logging import LEVELS
-from headgate.observe.metrics import reading
+from headgate.observe.metric import reading
 from headgate.observe.sums import read
 from headgate.runtime.address import format_address
 from headgate.runtime.controller import Controller
@@ -138,7 +138,14 @@ async def connections(call: Call) -> doc.Connections:
         clients=totals.connections,
         in_flight=totals.in_flight,
         tunnels=totals.tunnels,
-        listeners=listener_list(host),
+        listeners=[
+            doc.ListenerConnections(
+                bind=one.bind,
+                state=one.state,
+                connections=host.controller.listener_connections(one.configured or one.bind),
+            )
+            for one in host.listeners
+        ],
         workers=worker_list(host.controller),
         backends=rows,
     )

@@ -24,6 +24,7 @@ FIELDS = {
     "total_s": "Seconds in all.",
     "queued_s": "Seconds in the pool's queue; unknown where it did not wait.",
     "request_id": "As the backend saw it (X-Request-Id).",
+    "trace_id": "Of the distributed trace it is part of, where `[tracing]` is on.",
     "error": "What went wrong, in the words of [errors](errors.md); and what else there is to say, after a comma: a "
     "retry that was not made (`retry_budget`, `replay_cap`, `no_time_left`), `hedged`, `fallback`.",
     "user_agent": "What the client calls itself.",

@@ -29,6 +29,7 @@ from headgate.config.values import (
     FieldValue,
     LogFieldName,
     Name,
+    Part,
     Path,
     Share,
     Size,
@@ -60,7 +61,7 @@ class AccessLog(Struct, frozen=True, kw_only=True):
     fields: tuple[Annotated[str, LogFieldName()], ...] = ()
     """What a line has in it, in this order, in text (as `name=value`) and JSON: names of docs/access-log.md, and
     "header:NAME" for a header field of the request. Not set: what the format has by itself."""
-    sample: Annotated[float, Share()] = 1.0
+    sample: Annotated[float, Part()] = 1.0
     """The share of requests that went well which get a line. All others always have theirs: those with an error, a
     status of 500 or more, a retry or a failed attempt. Chosen by the request's id, so every worker, and every balancer
     that the request passes, chooses the same. 1: nothing is missing until somebody decides that it may be."""
@@ -71,7 +72,7 @@ class Metrics(Struct, frozen=True, kw_only=True):
 
     backend_latency: bool = False
     """A latency histogram for each backend as well, 22 series for each beside the 24 it has anyway. Off: pools and
-    routes have theirs, `headgate top` and the dashboard show backends, and with a thousand backends it doubles the page."""
+    routes have theirs, `headgate top` and the dashboard show backends, and with a thousand of them the page doubles."""
 
 
 class Decisions(Struct, frozen=True, kw_only=True):
@@ -80,8 +81,8 @@ class Decisions(Struct, frozen=True, kw_only=True):
     did wrong. Never a body, a cookie or a credential."""
 
     sample: Annotated[float | None, Share(), FALSE_IS_NONE] = 0.01
-    """Share of requests that are kept although they went well; false for none. One in a hundred: at 1,000 requests a second that is the
-    last two minutes, and it costs a hundredth of a microsecond a request. All (1.0) cost half a microsecond each."""
+    """Share of requests that are kept although they went well; false for none. One in a hundred: at 1,000 requests a
+    second that is the last two minutes, and it costs next to nothing. All (1.0) cost half a microsecond each."""
     query: Literal["drop", "names", "keep"] = "drop"
     """What is kept of a URL's query: nothing, "names" without their values ("?user=*&token=*"), or everything. Nothing,
     since tokens and mail addresses stand there, and whoever may look at decisions need not see them."""
@@ -107,8 +108,8 @@ class Tracing(Struct, frozen=True, kw_only=True):
     """"forward" continues traces that clients bring; "create" begins those that they do not, too. A `traceparent` that
     is not valid goes no further, nor does its `tracestate`. Forward: who wants traces to begin here says so."""
     sample: Annotated[float | None, Share(), FALSE_IS_NONE] = 0.01
-    """Share of the traces begun here that have the sampled flag; false for none. One in a hundred: every service behind pays for each.
-    What clients bring keeps its flag."""
+    """Share of the traces begun here that have the sampled flag; false for none. One in a hundred: every service behind
+    pays for each. What clients bring keeps its flag."""
     otlp: Annotated[str, ReadEndpoint()] = ""
     """Where spans of sampled traces are sent, by OTLP over HTTP: "http://127.0.0.1:4318/v1/traces". Needs the extra
     `otlp`; further settings are those of OpenTelemetry's own environment variables (OTEL_EXPORTER_OTLP_HEADERS...). Not
@@ -557,7 +558,9 @@ class PoolLimits(Struct, frozen=True, kw_only=True):
     adaptive: bool = False
     """Finds out by itself how many requests in flight the pool bears: as long as the time to the first byte does not
     grow, more are let through, and fewer when it does (gradient2; each worker by itself). Off: it takes some minutes of
-    traffic to learn, and a limit that is known is better."""
+    traffic to learn, and a limit that is known is better. It is for surges: what has been slow for five minutes it
+    takes for usual, and lets more through by and by, up to 200 per backend after some fifteen. `max_requests` beside it
+    bounds that."""
 
 
 _RETRY_KINDS = (Kind.RESET, Kind.FIRST_BYTE_TIMEOUT, Kind.BAD_HEAD)

@@ -277,6 +277,19 @@ class Share:
 
 
 @dataclass(frozen=True)
+class Part:
+    """A fraction above 0 and at most 1, which cannot be off."""
+
+    expects: str = "a number above 0 and at most 1"
+
+    def __call__(self, raw: object) -> float:
+        value = None if raw == "off" else Share(self.expects)(raw)
+        if value is None:
+            raise Wrong(f"expected {self.expects}, got {kind_of(raw)}")
+        return value
+
+
+@dataclass(frozen=True)
 class Text:
     """A string of printable characters that is not empty."""
 

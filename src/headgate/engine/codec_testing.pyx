@@ -3,13 +3,14 @@
 Every piece of input stands in a malloc'ed copy of exactly its size, so that a sanitizer build sees any byte that is
 read beyond it; the copy is a new one for every call, so that nothing can lean on the old address.
 """
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t, uint16_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
 from headgate.engine.address cimport Address, address_format, address_parse, Networks, resolve_client
 from headgate.engine.forwarded cimport resolve_forwarded
 from headgate.engine.head cimport *
+from headgate.engine.proxy_protocol cimport proxy_error_text, proxy_parse, ProxyHeader
 from headgate.engine.http1 cimport (
     Answer, chunk_decode as http1_chunk_decode, chunk_head, chunk_init, ChunkDecoder, Forward, head_init, head_reset, Limits,
     parse_error_text, parse_request as http1_parse_request, parse_response as http1_parse_response,
@@ -278,6 +279,31 @@ def client_of(Message message not None, bytes peer not None, Networks trusted, *
     else:
         resolve_client(&found, &message.head, &address, trusted)
     return out[:address_format(&found, out)].decode()
+
+
+cdef object end_of(const Address *address, uint16_t port):
+    cdef char text[46]
+    return (text[:address_format(address, text)].decode(), port) if address.known else None
+
+
+def parse_proxy(bytes data not None):
+    """Reads a PROXY protocol header at the beginning of `data`.
+
+    (length, source, destination): each end is (address, port), or None where the header names none; both are None for a
+    connection that speaks for itself or is of unknown origin, source is "unix" for a client on a unix socket. None when
+    `data` is only the beginning of a header. Raises ValueError for what is no header.
+    """
+    cdef ProxyHeader header
+    cdef char *copy = copy_of(data)
+    cdef int length = proxy_parse(&header, copy, len(data))
+    free(copy)
+    if length < 0:
+        raise ValueError((<bytes>proxy_error_text(-length)).decode())
+    if length == 0:
+        return None
+    if not header.relayed:
+        return length, None, None
+    return length, end_of(&header.source, header.source_port) or "unix", end_of(&header.destination, header.destination_port)
 
 
 def repeat_parse(bytes data not None, int rounds, *, bint response=False):

@@ -183,6 +183,7 @@ cdef class Acceptor(Handler):
                 self._uncount(connection)
                 continue
             self.open_connections += 1
+            listener.counters.open += 1
             self.ctx.counters.connections += 1
             self.ctx.connections += 1
             connection.writable = True
@@ -222,6 +223,7 @@ cdef class Acceptor(Handler):
 
     cdef void closed(self, ClientConnection connection) noexcept:
         self.open_connections -= 1
+        self.listener.counters.open -= 1
         self.ctx.counters.connections -= 1
         self.ctx.connections -= 1
         self._uncount(connection)

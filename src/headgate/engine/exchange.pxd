@@ -95,6 +95,7 @@ cdef class Exchange(ExchangeBase):
     cdef uint16_t failed_all        # attempts that did not go well
     cdef AttemptNote *failed_notes  # NULL until the first one (record.pyx)
     cdef Trace trace                # tracing.pyx
+    cdef char trace_id_buffer[32]   # of a log line that has it
     cdef bint connected
     cdef bint upgrade_offered
 
@@ -103,7 +104,6 @@ cdef class Exchange(ExchangeBase):
     cdef void release(self) noexcept
     cdef bint _local_endpoint(self) noexcept
     cdef void _identify(self) noexcept
-    cdef void _resolve(self) noexcept
     cdef void _route(self) noexcept
     cdef Backend _pick(self)
     cdef Backend _checked(self, object picked, object tried)

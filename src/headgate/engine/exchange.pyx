@@ -15,7 +15,7 @@ from libc.string cimport memcmp, memset, strlen
 
 from headgate.engine.accesslog cimport AccessLog
 from headgate.engine.logline cimport ENTRY_FAILED, LogEntry
-from headgate.engine.address cimport Address, address_format, resolve_client
+from headgate.engine.address cimport Address, address_format
 from headgate.engine.context cimport (
     KIND_BAD_HEAD, KIND_BAD_STATUS, KIND_BODY_TIMEOUT, KIND_BODY_TOO_LARGE, KIND_CLIENT_GONE, KIND_CONNECT_FAILED, KIND_FIRST_BYTE_TIMEOUT, KIND_HEDGE_LOST,
     KIND_INTERNAL, KIND_LOCAL_RESOURCE, KIND_METHOD_NOT_ALLOWED, KIND_NO_BACKEND, KIND_NO_ROUTE, KIND_OK, KIND_OVERLOADED, KIND_QUEUE_TIMEOUT,
@@ -28,13 +28,13 @@ from headgate.engine.budget cimport budget_deposit, budget_refund
 from headgate.engine.fallback cimport degrade
 from headgate.engine.hashing cimport hex_id
 from headgate.engine.head cimport (
-    FIELD_FORWARDED, FIELD_MAX_FORWARDS, FIELD_RETRY_AFTER, FIELD_UPGRADE, FIELD_X_REQUEST_ID, FRAMING_CHUNKED, FRAMING_CLOSE,
+    FIELD_MAX_FORWARDS, FIELD_RETRY_AFTER, FIELD_UPGRADE, FIELD_X_REQUEST_ID, FRAMING_CHUNKED, FRAMING_CLOSE,
     FRAMING_LENGTH, FRAMING_NONE, FRAMING_TUNNEL, HEAD_EXPECT_CONTINUE, HEAD_H2C, HEAD_IDEMPOTENT, HEAD_KEEP_ALIVE, HEAD_UPGRADE,
     HEAD_WEBSOCKET, METHOD_GET, METHOD_HEAD, METHOD_OPTIONS, METHOD_TRACE, Field, Head, Span,
 )
 from headgate.engine.hedge cimport hedge_arm, hedge_back, hedge_cancel, hedge_due
-from headgate.engine.forwarded cimport resolve_forwarded
-from headgate.engine.http1 cimport FORM_BOTH, FORM_RFC7239, Answer, Forward, find_field, head_init, head_reset
+from headgate.engine.forwarded cimport client_by_fields
+from headgate.engine.http1 cimport Answer, Forward, find_field, head_init, head_reset
 from headgate.engine.model cimport Backend, Listener, Outcome, Pool, Route
 from headgate.engine.proxied cimport prelude_for
 from headgate.engine.record cimport note_attempt, record_decision
@@ -44,7 +44,7 @@ from headgate.engine.retry_after cimport retry_after_s
 from headgate.engine.histogram cimport coarse_add, coarse_add_at, histogram_add, histogram_add_at, histogram_index
 from headgate.engine.stats cimport NOT_RETRIED_DEADLINE, NOT_RETRIED_METHOD, NOT_RETRIED_NOBODY, NOT_RETRIED_REPLAY_CAP, NOT_RETRIED_RETRIES
 from headgate.engine.stream cimport SEND_BROKEN, ExchangeBase, Stream
-from headgate.engine.trace cimport TRACE_LINE, trace_line
+from headgate.engine.trace cimport TRACE_LINE, trace_id_text, trace_line
 from headgate.engine.tracing cimport trace_begin
 from headgate.engine.upstream cimport BackendConnection, take_idle
 from headgate.engine.waiting cimport NO_PLACE, POOL_FULL, WaitingRoom, open_room
@@ -214,7 +214,7 @@ cdef class Exchange(ExchangeBase):
         self.client = self.peer
         if self.listener.has_trusted and self.listener.trusted.contains(&self.peer):
             self.trusted = True
-            self._resolve()
+            self.contradicted = client_by_fields(&self.client, &self.request, &self.peer, self.listener.trusted, self.listener.forwarded)
             if self.client.known:
                 self.client_length = <uint16_t>address_format(&self.client, self.client_buffer)
                 self.client_text = self.client_buffer
@@ -226,18 +226,6 @@ cdef class Exchange(ExchangeBase):
         hex_id(self.id_buffer, ctx.random)
         self.id_text = self.id_buffer
         self.id_length = 32
-
-    cdef void _resolve(self) noexcept:
-        """Who the client is, by the one field that the listener believes of a trusted peer."""
-        cdef Listener listener = self.listener
-        cdef Address other
-        if listener.forwarded == FORM_RFC7239:
-            resolve_forwarded(&self.client, &self.request, &self.peer, listener.trusted)
-            return
-        resolve_client(&self.client, &self.request, &self.peer, listener.trusted)
-        if listener.forwarded == FORM_BOTH and find_field(&self.request, FIELD_FORWARDED) != NULL:
-            resolve_forwarded(&other, &self.request, &self.peer, listener.trusted)
-            self.contradicted = other.known != self.client.known or (other.known and memcmp(other.bytes, self.client.bytes, 16) != 0)
 
     cdef void request_head(self) noexcept:
         """The request's head is complete (its body may still be to come)."""
@@ -1376,6 +1364,12 @@ cdef class Exchange(ExchangeBase):
         if self.route is not None:
             entry.route = self.route.name_bytes
             entry.route_length = <uint32_t>len(self.route.name_bytes)
+        entry.trace_id = NULL
+        entry.trace_id_length = 0
+        if self.traced:
+            trace_id_text(self.trace_id_buffer, &self.trace)
+            entry.trace_id = self.trace_id_buffer
+            entry.trace_id_length = 32
         entry.tls = self.tls is not None
         entry.failed_count = self.failed_count
         for index in range(self.failed_count):

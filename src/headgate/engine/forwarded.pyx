@@ -5,10 +5,11 @@ since what stands on the left may have come from anybody: so a quote that somebo
 appended behind it. Read strictly: an element that is not exactly by the grammar of section 4 says nothing.
 """
 from libc.stdint cimport uint8_t, uint32_t
-from libc.string cimport memcpy
+from libc.string cimport memcmp
 
-from headgate.engine.address cimport Address, Networks, address_parse
+from headgate.engine.address cimport Address, Networks, address_parse, resolve_client
 from headgate.engine.head cimport Field, FIELD_FORWARDED, Head
+from headgate.engine.http1 cimport FORM_BOTH, FORM_RFC7239, find_field
 
 cdef enum:
     # An IPv6 address in brackets, with a port and an escape before each character: what is longer is none.
@@ -119,6 +120,19 @@ cdef int element_for(Address *out, const char *text, uint32_t size) noexcept nog
         if text[i] != c';':
             return 0
         i += 1
+
+
+cdef bint client_by_fields(Address *out, Head *head, const Address *peer, Networks trusted, uint8_t form) noexcept:
+    """See forwarded.pxd."""
+    cdef Address other
+    if form == FORM_RFC7239:
+        resolve_forwarded(out, head, peer, trusted)
+        return False
+    resolve_client(out, head, peer, trusted)
+    if form != FORM_BOTH or find_field(head, FIELD_FORWARDED) == NULL:
+        return False
+    resolve_forwarded(&other, head, peer, trusted)
+    return other.known != out.known or (other.known and memcmp(other.bytes, out.bytes, 16) != 0)
 
 
 cdef void resolve_forwarded(Address *out, Head *head, const Address *peer, Networks trusted) noexcept:

@@ -45,6 +45,8 @@ cdef struct LogEntry:           # all text is raw bytes from the wire: the forma
     const char *route
     uint32_t listener_length
     uint32_t route_length
+    const char *trace_id        # NULL where it is in no trace
+    uint32_t trace_id_length
     bint tls
     uint8_t failed_count
     LogText[ENTRY_FAILED] failed        # URLs of the backends whose attempts failed, the first ones

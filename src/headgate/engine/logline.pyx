@@ -381,6 +381,8 @@ cdef int set_text(LogEntry *entry, str name, bytes value) except -1:
         entry.route, entry.route_length = data, length
     elif name == "request_id":
         entry.request_id, entry.request_id_length = data, length
+    elif name == "trace_id":
+        entry.trace_id, entry.trace_id_length = data, length
     elif name == "word":
         entry.word, entry.word_length = data, length
     else:

@@ -41,6 +41,7 @@ cdef enum LogField:
     AT_TOTAL
     AT_QUEUED
     AT_REQUEST_ID
+    AT_TRACE_ID
     AT_ERROR
     AT_HEADER
 
@@ -50,8 +51,8 @@ cdef dict _WHAT = {
     "time": AT_TIME, "listener": AT_LISTENER, "client": AT_CLIENT, "method": AT_METHOD, "path": AT_PATH, "host": AT_HOST,
     "protocol": AT_PROTOCOL, "scheme": AT_SCHEME, "status": AT_STATUS, "bytes": AT_BYTES, "bytes_received": AT_BYTES_RECEIVED,
     "route": AT_ROUTE, "pool": AT_POOL, "backend": AT_BACKEND, "attempts": AT_ATTEMPTS, "failed_attempts": AT_FAILED_ATTEMPTS,
-    "first_byte_s": AT_FIRST_BYTE, "total_s": AT_TOTAL, "queued_s": AT_QUEUED, "request_id": AT_REQUEST_ID, "error": AT_ERROR,
-    "user_agent": AT_HEADER, "referer": AT_HEADER,
+    "first_byte_s": AT_FIRST_BYTE, "total_s": AT_TOTAL, "queued_s": AT_QUEUED, "request_id": AT_REQUEST_ID, "trace_id": AT_TRACE_ID,
+    "error": AT_ERROR, "user_agent": AT_HEADER, "referer": AT_HEADER,
 }
 
 FIELDS = frozenset(_WHAT)
@@ -201,6 +202,8 @@ cdef class LogPlan:
                 size += escaped_size(entry.backend, entry.backend_length, style)
             elif field.what == AT_REQUEST_ID:
                 size += escaped_size(entry.request_id, entry.request_id_length, style)
+            elif field.what == AT_TRACE_ID:
+                size += escaped_size(entry.trace_id, entry.trace_id_length, style)
             elif field.what == AT_ERROR:
                 size += escaped_size(entry.word, entry.word_length, style)
             elif field.what == AT_FAILED_ATTEMPTS:
@@ -273,6 +276,8 @@ cdef class LogPlan:
             return put_seconds(out, entry.queued_ns, unknown, unknown_size)
         if field.what == AT_REQUEST_ID:
             return put_text(out, entry.request_id, entry.request_id_length, json)
+        if field.what == AT_TRACE_ID:
+            return put_text(out, entry.trace_id, entry.trace_id_length, json)
         if field.what == AT_ERROR:
             return put_text(out, entry.word, entry.word_length if has_error(entry) else 0, json)
         if field.what == AT_SCHEME:

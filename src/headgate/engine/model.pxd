@@ -118,7 +118,6 @@ cdef class Route:
     cdef readonly Pool pool
     cdef readonly object config
     cdef public Route fallback          # where requests go when nothing in the pool is routable
-    cdef bytes label                    # host and path prefix, for the decisions
     cdef int64_t body_limit             # -1 = none, -2 = the listener's
     cdef frozenset upgrade              # lower-case protocol names that may pass
     cdef bint websocket

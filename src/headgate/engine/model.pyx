@@ -19,7 +19,7 @@ cdef enum:
 
 cdef tuple _NO_RAMP = (0.0, 0.0)
 # As in the configuration; in the order of http1.ForwardedForm.
-cdef tuple FORWARDED_FORMS = ("x", "rfc7239", "both")
+FORWARDED_FORMS = ("x", "rfc7239", "both")
 
 
 cdef double _seconds(object value):
@@ -207,7 +207,6 @@ cdef class Route:
         upgrade = ("websocket",) if config is None else config.upgrade
         self.upgrade = frozenset(name.lower().encode() for name in upgrade)
         self.websocket = b"websocket" in self.upgrade
-        self.label = b"" if config is None else f"{config.host or ''}{config.path_prefix}".encode()
 
     def _timeout(self, str name):
         own = getattr(getattr(self.config, "timeouts", None), name, None)

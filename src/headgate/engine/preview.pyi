@@ -6,9 +6,9 @@ from headgate.engine.request import Request
 class Preview:
     """One request head, read as the engine reads one.
 
-    head: all of it, as it would come. client: the address that would be connected ("unix" for a unix socket). trusted:
-    the listener's `trusted_proxies`. rfc7239: they are believed by Forwarded, not by X-Forwarded-For. Raises
-    `request_head.BadRequestHead`, and ValueError for a client that is none.
+    head: all of it, as it would come. client: the address that would be connected ("unix" for a unix socket). trusted,
+    forwarded: the listener's `trusted_proxies` and `forwarded`. Raises `request_head.BadRequestHead`, and ValueError for
+    a client that is none.
     """
 
     def __init__(
@@ -17,7 +17,7 @@ class Preview:
         client: str,
         trusted: Networks,
         *,
-        rfc7239: bool = False,
+        forwarded: str = "x",
         head_limit: int,
         line_limit: int,
         headers_limit: int,

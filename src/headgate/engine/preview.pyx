@@ -3,12 +3,12 @@
 What explains where a request would go must not read it by rules of its own, or the two would part on the first request
 that matters: a strange Host, two cookies of one name, a list of proxies.
 """
-from libc.stdint cimport uint16_t
+from libc.stdint cimport uint8_t, uint16_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
-from headgate.engine.address cimport Address, Networks, address_format, address_parse, resolve_client
-from headgate.engine.forwarded cimport resolve_forwarded
+from headgate.engine.address cimport Address, Networks, address_format, address_parse
+from headgate.engine.forwarded cimport client_by_fields
 from headgate.engine.head cimport (
     FRAMING_CHUNKED, FRAMING_LENGTH, HEAD_H2C, HEAD_IDEMPOTENT, HEAD_UPGRADE, HEAD_WEBSOCKET, METHOD_GET, METHOD_HEAD, METHOD_OPTIONS, METHOD_TRACE,
     Field, Head,
@@ -16,6 +16,7 @@ from headgate.engine.head cimport (
 from headgate.engine.http1 cimport Limits, head_init, parse_error_text, parse_request
 from headgate.engine.request cimport Request
 
+from headgate.engine.model import FORWARDED_FORMS
 from headgate.engine.request_head import BadRequestHead
 
 
@@ -31,7 +32,7 @@ cdef class Preview:
     cdef readonly Request request
     cdef readonly bint trusted
 
-    def __cinit__(self, bytes head not None, str client not None, Networks trusted not None, *, bint rfc7239=False, int head_limit, int line_limit, int headers_limit):
+    def __cinit__(self, bytes head not None, str client not None, Networks trusted not None, *, str forwarded="x", int head_limit, int line_limit, int headers_limit):
         cdef Address peer
         cdef bytes text = client.encode("ascii", "replace")
         cdef int taken
@@ -53,10 +54,7 @@ cdef class Preview:
         self._client = peer
         if trusted.contains(&peer):
             self.trusted = True
-            if rfc7239:
-                resolve_forwarded(&self._client, &self.head, &peer, trusted)
-            else:
-                resolve_client(&self._client, &self.head, &peer, trusted)
+            client_by_fields(&self._client, &self.head, &peer, trusted, <uint8_t>FORWARDED_FORMS.index(forwarded))
         if self._client.known:
             self.client_length = <uint16_t>address_format(&self._client, self.client_text)
         else:

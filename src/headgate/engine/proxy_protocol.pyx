@@ -106,7 +106,7 @@ cdef int parse_line(ProxyHeader *out, const uint8_t *data, size_t size) noexcept
     """Section 2.1. `data` begins with "P"."""
     cdef size_t i, known
     cdef int error
-    known = min(size, 6)
+    known = min(size, <size_t>6)
     if memcmp(data, b"PROXY ", known) != 0:
         return -PROXY_NO_HEADER
     for i in range(known, min(size, LINE_MOST)):
@@ -310,30 +310,7 @@ cdef int proxy_write(char *out, int version, const ProxyHeader *header) noexcept
     return <int>(FIXED + length)
 
 
-# -- for Python: checks, and tests ------------------------------------------------------------------------------
-
-cdef object _end(const Address *address, uint16_t port):
-    cdef char text[46]
-    return (text[:address_format(address, text)].decode(), port) if address.known else None
-
-
-def parse(bytes data not None):
-    """Reads a header at the beginning of `data`.
-
-    (length, source, destination): each end is (address, port), or None where the header names none; both are None for a connection that
-    speaks for itself or of unknown origin, source is "unix" for a client on a unix socket. None when `data` is only the beginning of a header.
-    Raises ValueError for what is no header.
-    """
-    cdef ProxyHeader header
-    cdef int length = proxy_parse(&header, data, len(data))
-    if length < 0:
-        raise ValueError((<bytes>proxy_error_text(-length)).decode())
-    if length == 0:
-        return None
-    if not header.relayed:
-        return length, None, None
-    return length, _end(&header.source, header.source_port) or "unix", _end(&header.destination, header.destination_port)
-
+# -- for Python: what active checks say first --------------------------------------------------------------------
 
 def write(int version, bytes source = None, bytes destination = None, *, bint local = False):
     """A header, as bytes. `source` and `destination` are packed `struct sockaddr` values (`pack_address`); a source that is None or of

@@ -152,7 +152,7 @@ cdef void record_decision(Exchange x, int kind) noexcept:
     record.listener_length = keep_text(record.listener, sizeof(record.listener), text, len(text))
     record.route_length = record.pool_length = 0
     if x.route is not None:
-        text = x.route.label
+        text = x.route.name_bytes
         record.route_length = keep_text(record.route, sizeof(record.route), text, len(text))
     if x.pool is not None:
         text = x.pool.name_bytes

@@ -153,6 +153,7 @@ cdef class SegmentSums(SegmentMemory):
         """A listener's connections and requests over all workers: ListenerTotals in stats.pyi."""
         cdef uint64_t[6] status
         cdef uint64_t accepted = 0, refused = 0
+        cdef int64_t open = 0
         cdef ListenerCounters *c
         cdef int worker, index
         self._check_listener(listener)
@@ -161,9 +162,10 @@ cdef class SegmentSums(SegmentMemory):
             c = self.listener_counters(worker, listener)
             accepted += load64(&c.accepted)
             refused += load64(&c.refused)
+            open += <int64_t>load64(<uint64_t *>&c.open)
             for index in range(6):
                 status[index] += load64(&c.status[index])
-        return {"accepted": accepted, "refused": refused, "status": [status[index] for index in range(6)]}
+        return {"accepted": accepted, "refused": refused, "open": open, "status": [status[index] for index in range(6)]}
 
     def slow_batches(self, int worker):
         """How long this worker's event loop was busy at a time, where it was for a millisecond and more: a coarse Latency.

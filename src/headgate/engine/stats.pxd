@@ -123,7 +123,8 @@ cdef struct ListenerCounters:   # 128 bytes, one per worker and listener
     uint64_t status[6]
     uint64_t accepted           # connections
     uint64_t refused            # ... over a limit
-    uint64_t reserved[8]
+    int64_t open                # client connections that came in by it and are open (gauge)
+    uint64_t reserved[7]
 
 cdef struct WorkerCounters:
     uint64_t accepted

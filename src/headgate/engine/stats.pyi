@@ -140,6 +140,8 @@ class ListenerTotals(TypedDict):
     """Connections."""
     refused: int
     """Connections over a limit."""
+    open: int
+    """Connections that came in by it and are open now."""
     status: list[int]
     """Requests by class of their status; [0] = ended without one."""
 

@@ -247,7 +247,7 @@ cdef class Tls:
                 data = self.unsent[self.unsent_pos:] + data
         except BaseException:
             desk.dirty = True
-            self.broken = True
+            self.closed = True
             return -1
         self.unsent = data
         self.unsent_pos = 0
@@ -270,7 +270,9 @@ cdef class Tls:
             if errno == EAGAIN:
                 return 0
             if errno != EINTR:
-                self.broken = True
+                # Nothing goes out any more; what the peer said before can still be read.
+                self.closed = True
+                self.unsent = None
                 return -1
 
     # -- plain bytes --------------------------------------------------------------------------------------------
@@ -305,9 +307,7 @@ cdef class Tls:
                     break
             elif got == -1:
                 # A ticket, a new key: nothing for us, and perhaps something to be answered.
-                if self._send_outgoing(fd) < 0:
-                    got = -2
-                    self.broken = True
+                self._send_outgoing(fd)
             if got == 0 or got == -2:
                 self._send_outgoing(fd)
                 self.desk.clear()

@@ -18,5 +18,7 @@ cdef struct Trace:
 
 # "00-<32 hex>-<16 hex>-<2 hex>" (and what a later version may put behind it) into `trace`. False when it is not valid.
 cdef bint trace_parse(Trace *trace, const char *text, size_t size) noexcept nogil
+# The trace-id, 32 bytes.
+cdef void trace_id_text(char *out, const Trace *trace) noexcept nogil
 # The complete field line, TRACE_LINE bytes.
 cdef void trace_line(char *out, const Trace *trace, uint64_t span) noexcept nogil

@@ -56,6 +56,11 @@ cdef void _write(char *out, uint64_t number, int digits) noexcept nogil:
         number >>= 4
 
 
+cdef void trace_id_text(char *out, const Trace *trace) noexcept nogil:
+    _write(out, trace.high, 16)
+    _write(out + 16, trace.low, 16)
+
+
 cdef void trace_line(char *out, const Trace *trace, uint64_t span) noexcept nogil:
     memcpy(out, b"traceparent: 00-", 16)
     _write(out + 16, trace.high, 16)

@@ -3,7 +3,7 @@ limits, the cookie, a probe, the strategy, and who stands in when nothing is rou
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 from random import Random
@@ -35,13 +35,14 @@ def explain(
     question: Question,
     config: Config,
     listener: Listener,
-    pools: Mapping[str, PoolLook],
+    look: Callable[[str], PoolLook],
     *,
     sources: Sequence[Random] = (),
 ) -> Explanation:
     """Where a request that came to `listener` now would go. Changes nothing. Raises BadQuestion.
 
-    pools: all of the configuration's, as they are. sources: the random sources that strategies were given.
+    look: a pool of the configuration as it is; only those that are asked for are looked at. sources: the random
+    sources that strategies were given.
     """
     told = Told(
         {"method": question.method, "host": "", "path": "", "client": question.client, "listener": listener.bind.text}
@@ -52,7 +53,7 @@ def explain(
             head(question),
             client_of(question),
             Networks(listener.trusted_proxies),
-            rfc7239=listener.forwarded == "rfc7239",
+            forwarded=listener.forwarded,
             head_limit=limits.head,
             line_limit=limits.request_line,
             headers_limit=limits.headers,
@@ -80,7 +81,7 @@ def explain(
         return told.end(f"answered 413 by the balancer: the body is larger than {limit} bytes", 413)
     if seen.upgrade and _upgrade_passes(seen, route):
         seen.not_idempotent()
-    return _through_pools(told, route, config, pools, seen, sources)
+    return _through_pools(told, route, config, look, seen, sources)
 
 
 def _page_of_ours(seen: Preview, listener: Listener, told: Told) -> Explanation | None:
@@ -113,27 +114,25 @@ def _through_pools(
     told: Told,
     route: Route,
     config: Config,
-    pools: Mapping[str, PoolLook],
+    look: Callable[[str], PoolLook],
     seen: Preview,
     sources: Sequence[Random],
 ) -> Explanation:
     name = route.pool
     passed: list[PassedPool] = []
+    told.said["passed"] = passed
     while True:
         pool = config.pools[name]
-        look = pools[name]
-        found = _in_pool(told, look, seen, sources)
+        here = look(name)
+        found = _in_pool(told, here, seen, sources)
         if found is not None:
-            told.said["passed"] = passed
             return found
-        why = _why_nobody(look)
+        why = _why_nobody(here)
         fallback = pool.fallback
         following = fallback.pool if fallback is not None else ""
         if fallback is None or (following and following not in config.pools) or following in {p.pool for p in passed}:
-            told.said["passed"] = passed
             return told.end(f"answered 503 by the balancer: {why}", 503)
         if not following:
-            told.said["passed"] = passed
             return told.end(
                 f"answered {fallback.status} by the balancer: its static answer, since {why}", fallback.status
             )

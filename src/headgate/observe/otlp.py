@@ -1,9 +1,9 @@
 """Spans of sampled traces, sent by OTLP over HTTP (the extra `otlp`).
 
-The engine knows nothing of this: it writes decisions into its rings, and the supervisor follows them here, once a second,
-and sends what is new from a thread. A collector that is slow or away holds up nobody; what the rings overwrite meanwhile
-is lost. One span for the exchange, below the client's, and one for each attempt below that: its id is what the backend
-got as parent-id.
+The engine knows nothing of this: it writes decisions into its rings, and the supervisor follows them here, once a
+second, and sends what is new from a thread. A collector that is slow or away holds up nobody; what the rings overwrite
+meanwhile is lost. One span for the exchange, below the client's, and one for each attempt below that: its id is what
+the backend got as parent-id.
 """
 
 from __future__ import annotations
@@ -113,8 +113,8 @@ def _sender(tracing: Tracing) -> Send:
 
 
 def spans(rows: Sequence[Mapping[str, Any]], service: str) -> list[ReadableSpan]:
-    """The spans of some decisions (`Decisions.follow`). Attributes: OpenTelemetry's conventions for HTTP where they have
-    a name, else ours below "headgate."."""
+    """The spans of some decisions (`Decisions.follow`). Attributes: by OpenTelemetry's conventions for HTTP where they
+    have a name, else ours below "headgate."."""
     from opentelemetry.sdk.resources import Resource
 
     resource = Resource.create({"service.name": service, "service.version": __version__})
@@ -145,7 +145,7 @@ def _of(row: Mapping[str, Any], resource: Any) -> list[ReadableSpan]:
     path, _, query = row["path"].partition("?")
     found = [
         ReadableSpan(
-            name=f"{row['method']} {row['route'] or '(no route)'}",
+            name=row["method"],
             context=own,
             parent=parent,
             resource=resource,
@@ -153,7 +153,7 @@ def _of(row: Mapping[str, Any], resource: Any) -> list[ReadableSpan]:
             attributes={
                 "http.request.method": row["method"],
                 "http.response.status_code": row["status"],
-                "http.route": row["route"],
+                "headgate.route": row["route"],
                 "url.path": path,
                 **({"url.query": query} if query else {}),
                 "server.address": row["host"],

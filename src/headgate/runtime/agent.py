@@ -28,6 +28,7 @@ from headgate.config.schema import Route as RouteConfig
 from headgate.config.schema import Strategy as StrategyConfig
 from headgate.explain.decide import explain
 from headgate.explain.question import BadQuestion
+from headgate.explain.standing import PoolLook
 from headgate.observe import status
 from headgate.observe.names import route_name
 from headgate.routing.identified import Guarded, IdentifiedRouter
@@ -233,8 +234,11 @@ class WorkerAgent:
             listener = next((one for one in self._config.listeners if one.bind.text == message.listener), None)
             if listener is None:
                 raise BadQuestion(f"there is no listener {message.listener}")
-            looks = {name: pool.look() for name, pool in self._pools.items()}
-            explanation = explain(message.question, self._config, listener, looks, sources=self._sources)
+
+            def look(name: str) -> PoolLook:
+                return self._pools[name].look()
+
+            explanation = explain(message.question, self._config, listener, look, sources=self._sources)
         except Exception as error:
             problem = _why(error)
         self._channel.send(messages.Explained(message.number, explanation, problem))

@@ -132,6 +132,7 @@ class Controller:
         )
         self._certificates = Certificates(loop, wall=wall, changed=self._renew, note=partial(self.note, quiet=True))
         self._become(config, overrides.effective(config, changes))
+        self.in_force()
 
     # What there is
 
@@ -187,6 +188,11 @@ class Controller:
         """Pool name -> its slot in the segment, for its latencies."""
         return self._fleet.pool_slots
 
+    def in_force(self) -> None:
+        """Note for the metrics that what runs is what the file says."""
+        self._segment.set_supervisor("reloaded_ms", int(self._wall() * 1000))
+        self._segment.set_supervisor("reload_ok", 1)
+
     @property
     def names(self) -> Names:
         """Whose counters there are to read: everything configured now, and the workers that are attached."""
@@ -216,6 +222,10 @@ class Controller:
     def read_tls(self, config: Config) -> TlsFiles:
         """The files that this configuration needs, read anew and looked over. Raises ValueError with every problem."""
         return self._certificates.read(config, anew=True)
+
+    def listener_connections(self, bind: str) -> int:
+        """Open client connections that came in by this listener (its `bind` as configured), in all workers."""
+        return self._fleet.traffic.connections(bind)
 
     def backends(self, pool: str | None = None) -> list[BackendRecord]:
         """What is known of each backend (of one pool), in the configuration's order. To be read only."""

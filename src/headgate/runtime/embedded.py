@@ -26,6 +26,7 @@ from headgate.runtime.sockets import BoundSocket, bind_all
 from headgate.runtime.steering import load_changes
 from headgate.runtime.strategies import StrategyMaker
 from headgate.runtime.transport import DirectChannel
+from headgate.tls import check
 
 # Room for what may be added while it runs; memory that is not used is not allocated.
 _LEAST_BACKENDS = 8192
@@ -77,6 +78,10 @@ class Embedded:
     @classmethod
     async def start(cls, config: Config, strategies: Mapping[str, object], app_dir: str | None = None) -> Embedded:
         """Bind, resolve, check, and let clients in. Raises CannotBind and CannotStart, with nothing left behind."""
+        try:
+            check.read(config)
+        except check.Problems as error:
+            raise CannotStart(str(error)) from None
         bound = bind_all((listener.bind for listener in config.listeners), describe_holder)
         run = admin = None
         try:

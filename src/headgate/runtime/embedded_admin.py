@@ -44,6 +44,7 @@ class EmbeddedAdmin:
         ready: Callable[[], bool],
         loop: AbstractEventLoop,
     ) -> None:
+        self._controller = controller
         self._listeners = listeners
         self._ready = ready
         self._decisions = decisions
@@ -65,8 +66,11 @@ class EmbeddedAdmin:
 
     @property
     def listener_states(self) -> Sequence[ListenerState]:
-        state = "open" if self._ready() else "closed"
-        return [ListenerState(bound.bind.text, state) for bound in self._listeners]  # type: ignore[arg-type]
+        texts = [listener.bind.text for listener in self._controller.config.listeners]
+        return [
+            ListenerState(bound.bind.text, "open" if self._ready() else "closed", text)
+            for bound, text in zip(self._listeners, texts, strict=True)
+        ]
 
     @property
     def decisions(self) -> Decisions:

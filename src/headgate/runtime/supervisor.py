@@ -14,7 +14,6 @@ import contextlib
 import logging
 import os
 import resource
-import time
 from asyncio import AbstractEventLoop
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, Literal
@@ -41,12 +40,14 @@ from headgate.runtime.listening import Listening
 from headgate.runtime.messages import Leave, ReopenLogs, Stop
 from headgate.runtime.notify import Notifier, listen_descriptors
 from headgate.runtime.overrides import NONE, effective
+from headgate.runtime.processes import name_process
 from headgate.runtime.reload import Reloader, ReloadResult
 from headgate.runtime.sockets import BoundSocket, CannotBind
 from headgate.runtime.steering import Steering, admin_socket, check_admin, load_changes
 from headgate.runtime.summary import summary
 from headgate.runtime.upgrade import CannotUpgrade, HandedListener, HandedWorker, Handover, OldWorker
 from headgate.runtime.watch import FileWatch
+from headgate.tls import check
 
 log = logging.getLogger("headgate.supervisor")
 
@@ -138,7 +139,8 @@ class Supervisor:
             state: Literal["open", "draining", "closed"] = "open" if self.ready else "closed"
             if bound is None and self.ready:
                 state = "draining"
-            found.append(ListenerState(bound.bind.text if bound is not None else listener.bind.text, state))
+            text = listener.bind.text
+            found.append(ListenerState(bound.bind.text if bound is not None else text, state, text))
         return found
 
     async def drain_listener(self, bind: str) -> None:
@@ -175,7 +177,8 @@ class Supervisor:
                     await asyncio.sleep(0)  # thousands of lines: others have their turns in between
             log.info("reload: new configuration in force%s", "" if result.plan else ", nothing differs")
             differs = sum(change.kind in ("added", "removed", "changed") for change in result.plan)
-            self._loaded()
+            self._controller.in_force()
+            self._segment.add_supervisor("reloads")
             self._controller.note("reloaded", f"{differs} differences", quiet=True)
         else:
             log.error("reload: the new configuration is refused; the old one stays")
@@ -185,13 +188,6 @@ class Supervisor:
         if not self._stopping:
             self._notifier.ready(self._state())
         return result
-
-    def _loaded(self) -> None:
-        """A configuration of the file has come into force."""
-        if self._serving:
-            self._segment.add_supervisor("reloads")
-        self._segment.set_supervisor("reloaded_ms", int(time.time() * 1000))
-        self._segment.set_supervisor("reload_ok", 1)
 
     async def plan(self) -> ReloadResult:
         """What `reload` would change now, in words."""
@@ -206,6 +202,13 @@ class Supervisor:
             self._changes = self._given.changes if self._given else load_changes(self._config)
         except (StateFileError, ValueError) as error:
             log.error("cannot start: %s", error)
+            return EXIT_CONFIG
+        try:
+            # They were looked over with the configuration; this is for what has changed since, or came another way.
+            check.read(effective(self._config, self._changes).config)
+        except check.Problems as error:
+            for line in str(error).splitlines():
+                log.error("cannot start: %s", line)
             return EXIT_CONFIG
         if self._given is not None and not self._trial:
             for handed in self._given.listeners:
@@ -292,7 +295,6 @@ class Supervisor:
             read=self._read if self._config_path is not None else None,
             in_force=self._new_configuration,
         )
-        self._loaded()
         if self._same_segment:
             self._segment.add_supervisor("upgrades")
         if given is not None and not self._trial:
@@ -662,6 +664,7 @@ def serve(
     if not logging.getLogger("headgate").handlers:
         configure()
     raise_open_files()
+    name_process("headgate")
     trial = upgrade.TRIAL in os.environ
     try:
         given = upgrade.given()

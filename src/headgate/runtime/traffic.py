@@ -24,7 +24,9 @@ class TrafficSlots:
 
     def __init__(self, segment: Segment) -> None:
         self._segment = segment
-        self._listeners: SlotTable[str] = SlotTable(segment.listener_capacity)
+        # A listener that is closed has connections for a while, which count in its slot.
+        self._listeners: SlotTable[str] = SlotTable(segment.listener_capacity, self._has_connections)
+        self._closed: dict[str, set[int]] = {}
         self._routes: SlotTable[str] = SlotTable(segment.route_capacity)
         for table in (self._listeners, self._routes):
             table.reserve(OTHER, 0)
@@ -38,6 +40,16 @@ class TrafficSlots:
     def routes(self) -> dict[str, int]:
         """A route's name -> its slot."""
         return dict(self._routes.items())
+
+    def connections(self, bind: str) -> int:
+        """Open client connections that came in by a listener, also before it was closed and opened again. Of those that
+        found no slot of their own: those of all of them."""
+        slots = self._closed.get(bind, set()) | {self._listeners.get(bind) or 0}
+        own = slots - {0} or slots
+        return sum(self._segment.listener_totals(slot)["open"] for slot in own)
+
+    def _has_connections(self, slot: int) -> bool:
+        return self._segment.listener_totals(slot)["open"] > 0
 
     @property
     def resting(self) -> int:
@@ -67,13 +79,21 @@ class TrafficSlots:
 
     def apply(self, config: Config, generation: int) -> None:
         """Become this configuration. `generation` is the snapshot that will tell the workers."""
-        _apply(self._listeners, {listener.bind.text for listener in config.listeners}, generation)
+        wanted = {listener.bind.text for listener in config.listeners}
+        for bind, slot in self._listeners.items():
+            if bind not in wanted and slot:
+                self._closed.setdefault(bind, set()).add(slot)
+        _apply(self._listeners, wanted, generation)
         _apply(self._routes, {route_name(route) for route in config.routes}, generation)
 
     def recycle(self, acknowledged: int) -> None:
         """Every worker runs at least this generation: free the slots that no worker knows any more."""
         for slot in self._listeners.recycle(acknowledged):
             self._segment.clear_listener(slot)
+            for bind, slots in list(self._closed.items()):
+                slots.discard(slot)
+                if not slots:
+                    del self._closed[bind]
         for slot in self._routes.recycle(acknowledged):
             self._segment.clear_route(slot)
 

@@ -26,6 +26,7 @@ from headgate.engine import Engine, Segment
 from headgate.engine.decisions import Decisions
 from headgate.runtime.agent import WorkerAgent
 from headgate.runtime.messages import Log
+from headgate.runtime.processes import name_process
 from headgate.runtime.strategies import StrategyMaker
 from headgate.runtime.transport import MessageChannel
 
@@ -56,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for number in _NOT_OURS:
         signal.signal(number, signal.SIG_IGN)
     arguments = _parse(argv)
-    _name_process(f"headgate-w{arguments.worker}")
+    name_process(f"headgate-w{arguments.worker}")
     _raise_open_files()
     # No PR_SET_PDEATHSIG: when the supervisor dies, what is in flight is finished first (EOF on the control socket).
     channel = MessageChannel(socket.socket(fileno=arguments.control))
@@ -174,12 +175,6 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def _descriptors(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split(","))
-
-
-def _name_process(name: str) -> None:
-    """What `ps` and `top` show (15 bytes at most, proc(5))."""
-    with contextlib.suppress(OSError):
-        Path("/proc/self/comm").write_text(name[:15])
 
 
 def _raise_open_files() -> None:

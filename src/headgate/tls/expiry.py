@@ -14,12 +14,13 @@ _AGAIN = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class Dated:
-    """Something that ends. what: what it is, for people."""
+    """Something that ends. what: what it is, for people. warn_before: how long before its end it is mentioned."""
 
     what: str
     fingerprint: str
     not_before: datetime
     not_after: datetime
+    warn_before: timedelta = WARN_BEFORE
 
 
 def days_left(not_after: datetime, now: datetime) -> int:
@@ -27,7 +28,9 @@ def days_left(not_after: datetime, now: datetime) -> int:
     return (not_after - now) // timedelta(days=1)
 
 
-def describe(what: str, not_before: datetime, not_after: datetime, now: datetime) -> str:
+def describe(
+    what: str, not_before: datetime, not_after: datetime, now: datetime, warn_before: timedelta = WARN_BEFORE
+) -> str:
     """What is to be said of its dates; "" while all is well."""
     day = f"{not_after.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
     if not_after <= now:
@@ -35,7 +38,7 @@ def describe(what: str, not_before: datetime, not_after: datetime, now: datetime
     if not_before > now:
         return f"{what} is not valid before {not_before.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
     left = days_left(not_after, now)
-    if not_after - now > WARN_BEFORE:
+    if not_after - now > warn_before:
         return ""
     count = {0: "in less than a day", 1: "in 1 day"}.get(left, f"in {left} days")
     return f"{what} expires {count}, on {day}"
@@ -54,7 +57,7 @@ class Reminder:
         for one in dated:
             if one.fingerprint in known:
                 continue
-            text = describe(one.what, one.not_before, one.not_after, now)
+            text = describe(one.what, one.not_before, one.not_after, now, one.warn_before)
             last = self._said.get(one.fingerprint)
             if text and (last is None or now - last >= _AGAIN):
                 texts.append(text)

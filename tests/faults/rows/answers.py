@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import socket
 import time
@@ -9,6 +10,7 @@ from collections.abc import Callable
 
 from ..load import Ask, Sample
 from ..matrix import row
+from ..relay import Fate, Relay
 from ..servers import Connection, body_of, identity_of, path_of, query_of
 from ..world import CLIENTS, GET, POST, World, awaited
 
@@ -96,6 +98,66 @@ def reset_in_a_chunked_body(world: World) -> None:
     truncated(world, half_in_chunks)
 
 
+# Of an answer of some 90 bytes of head and 30,000 of body: nothing; within the status line, the head and its last line
+# end; the head alone; within the body; all but its last byte.
+POSITIONS = (0, 1, 9, 30, 60, -3, -1, 100, 1000, 10_000, 20_000, 29_000)
+
+
+@row("06b")
+def reset_at_byte_n(world: World) -> None:
+    """A relay resets, or cuts, answers after N bytes, in head and body: no half passes as whole, no POST goes twice."""
+
+    def script(connection: Connection) -> None:
+        """In chunks or by length, as asked; a POST is answered as short as it may be."""
+        while (request := connection.head()) is not None:
+            if path_of(request) != "/chunked":
+                connection.serve(request)
+                continue
+            identity = identity_of(request)
+            body = body_of(identity, int(query_of(request)["size"]))
+            head = f"HTTP/1.1 200 OK\r\nX-Backend: {connection.name}\r\nX-Id: {identity}\r\n"
+            head += "Transfer-Encoding: chunked\r\n\r\n"
+            parts = [body[at : at + 4000] for at in range(0, len(body), 4000)]
+            connection.send(head.encode() + b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts))
+            connection.send(b"0\r\n\r\n")
+
+    def plan(mode: int, number: int) -> Fate:
+        """Every third answer ends early, at each of the places, by reset and by cut in turns."""
+        turn, breaks = divmod(number, 3)
+        if not mode or breaks:
+            return Fate()
+        position = POSITIONS[turn % len(POSITIONS)]
+        # From the end of the head: about there, since identities differ in length.
+        return Fate(position if position >= 0 else 88 + position, ("reset", "cut")[turn // len(POSITIONS) % 2])
+
+    whole, broken = world.backends(2, script)
+    with contextlib.closing(Relay(broken.port.address, plan)) as relay:
+        world.headgate(urls=[whole.url, relay.url])
+        long, chunked = Ask(size=30_000), Ask(target="/chunked?size=30000")
+        load = world.load(long, chunked, GET, POST, Ask("POST", size=20_000, chunked=True), rate=20)
+        world.run(0.5)
+        relay.tell(1)
+        fault = time.monotonic()
+        world.run(2.5)
+        world.until_asked(load, 1500)
+        result = load.stop()
+        world.none_failed(result.where(lambda sample: sample.end < fault), "before")
+        during = result.between(fault)
+        world.note(during=len(during), seen_as=dict(during.reasons.most_common(6)))
+        # The clients compare every body with what it must be: what came as whole was whole.
+        for sample in during.failed:
+            if sample.method == "POST":  # short answers: cut within the head, or the body's last bytes are missing
+                assert sample.status == 502 or "Incomplete" in sample.failed or "Reset" in sample.failed, sample
+            else:  # only what had begun to be shown could not be asked for elsewhere
+                assert "Incomplete" in sample.failed or "Reset" in sample.failed, sample
+        kinds = {sample.method for sample in during.failed}
+        assert kinds == {"GET", "POST"}, "no answer was cut within its body"
+        # What broke within its head was asked again elsewhere, and fewer failed than broke.
+        assert world.totals()["retries"] > 10
+        awaited(lambda: any("truncated" in line for line in world.log), "the log to say truncated")
+        world.once(result)
+
+
 @row(8)
 def end_of_a_close_delimited_body(world: World) -> None:
     """An early FIN in a close-delimited body is relayed as complete (nobody can know); a reset in one is not."""
@@ -142,10 +204,10 @@ def head_byte_by_byte(world: World) -> None:
     world.none_failed(served, "served")
     assert served.statuses == {204: CLIENTS}
     assert cut.statuses == {504: CLIENTS}, cut.statuses
-    assert all(sample.took >= 5 for sample in cut.samples), cut.quantile(0)
+    # Never early, but for what the machine held the client up before it looked at its clock.
+    assert cut.quantile(0) >= 5 - cut.stall, (cut.quantile(0), cut.stall)
     world.none_failed(others, "others")
-    # 64 clients that arrive at once are load as well, for a moment.
-    world.as_fast(others.between(fault + 0.5), others.between(0, fault))
+    world.as_fast(others.between(fault), others.between(0, fault))
     world.once(cut)
 
 
@@ -200,12 +262,17 @@ def half_close(world: World) -> None:
     result = load.stop()
     world.none_failed(result)
     world.once(result)
-    # A POST that meets the FIN on its way would be in doubt, and answered 502; a GET is sent again.
+    # Not announced: whatever a backend answered is relayed. A request that meets the FIN on its way is answered by
+    # nobody: a GET is sent again, of a POST nobody can know (rows 5 and 9), and only of such a one.
     for server in world.servers:
         server.tell(1)
-    load = world.load(GET, Ask(size=300_000), name="d")
+    load = world.load(GET, Ask(size=300_000), POST, name="d")
     world.run(1)
-    world.none_failed(load.stop(), "unannounced")
+    result = load.stop()
+    answered = {entry.identity for server in world.servers for entry in server.seen("answer")}
+    world.none_failed(result.where(lambda sample: sample.method == "GET" or sample.identity in answered), "unannounced")
+    assert {sample.status for sample in result.failed} <= {502}, result.reasons
+    world.once(result)
 
 
 NO_HTTP = [b"220 mail.example ESMTP ready\r\n", b"<html>hello</html>\n", b"\x15\x03\x01\x00\x02\x02\x28"]

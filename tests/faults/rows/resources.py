@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
+import resource
 import select
 import socket
 import time
@@ -42,11 +43,26 @@ def descriptors_run_out(world: World) -> None:
     world.run(1.5, 10)
     share = (world.processor_s() - used) / (time.monotonic() - start)
     served_while_full = len(answered)
-    shortages = [line for line in world.errors.splitlines() if "out of open files" in line]
-    world.note(served_while_full=served_while_full, processor_share=share, said=len(shortages))
     assert share < 0.2, share
     assert 20 < served_while_full < 128, served_while_full
-    assert len(shortages) <= 1 + (time.monotonic() - start), shortages
+    # It keeps room for connections to backends, so nothing was short yet. Now less is allowed than it knows of, and all
+    # that are in ask at once for what takes a while: who needs another connection is told so, and the log once.
+    begun = time.monotonic()
+    resource.prlimit(worker, resource.RLIMIT_NOFILE, (world.descriptors(), 128))
+    inside = [sock for sock in held if sock.fileno() in answered]
+    said: Counter[str] = Counter()
+    for _ in range(5):
+        for sock in inside:
+            sock.recv(65536)
+            sock.sendall(b"GET /?size=10&wait=200 HTTP/1.1\r\nHost: h\r\nX-Id: x\r\n\r\n")
+        for sock in inside:
+            assert select.select([sock], [], [], 10)[0], "neither an answer nor an end"
+            said[sock.recv(65536, socket.MSG_PEEK)[9:12].decode()] += 1
+    shortages = [line for line in world.errors.splitlines() if "out of open files" in line]
+    world.note(served_while_full=served_while_full, processor_share=share, short=dict(said), lines=len(shortages))
+    assert set(said) == {"200", "503"}, said
+    assert 1 <= len(shortages) <= 1 + (time.monotonic() - begun), shortages
+    resource.prlimit(worker, resource.RLIMIT_NOFILE, (128, 128))
     assert world.worker == worker, "the worker did not survive"
     # Who is in leaves: those at the door are let in and served.
     for sock in held:
@@ -77,16 +93,21 @@ def ports_run_out(world: World) -> None:
     door = str(world.directory / "headgate.sock")
     world.headgate(bind=f"unix:{door}")
     network.ephemeral_ports(20_000, 64)
+    few = world.load(Ask(target="/?wait=300"), clients=30, rate=0, name="f")
+    world.run(1)
+    control = few.stop()
+    world.none_failed(control, "before")
     crowd = world.load(Ask(target="/?wait=300"), clients=120, rate=0, name="w")
     world.run(1.5)
     during = crowd.stop()
     ok, refused = during.where(lambda sample: not sample.failed), during.where(lambda sample: bool(sample.failed))
-    world.note(served=len(ok), refused=len(refused), **{"refused p99": refused.quantile(0.99)})
+    world.note(served=len(ok), refused=len(refused))
     assert set(refused.statuses) <= {502, 503}, refused.reasons
     assert len(refused) > 0, "the ports never ran out"
     assert len(ok) >= 64, "the ports that there are were not used"
-    # At once, and not by some timeout (to connect: 1 s).
-    assert refused.quantile(0.99) < 0.9 + 4 * refused.stall, refused.quantile(0.99)
+    # At once, not by some timeout (to connect: 1 s); and who has a port is not held up by those who have none.
+    world.as_fast(refused, control, "refused p99")
+    world.as_fast(ok, control, "served p99")
     # All that held a port has ended by now, so nobody has to wait for one: that is sooner than the 2 s allowed.
     load = world.load(GET, Ask("POST"), clients=30)
     world.run(1.5)
@@ -208,7 +229,9 @@ def memory_pressure(world: World) -> None:
     world.run(1)
     result = load.stop()
     world.note(cap_kib=cap // 1024, growth_kib=(most - before) // 1024, filled=dict(seen))
-    assert most - before < cap + 16 * 2**20, (most - before, cap)
+    # Beside the buffers: what an exchange is otherwise, some KiB for each of the thousands.
+    # The cap is on buffers. Beside them an exchange takes some 2.5 KiB, and there were thousands at a time.
+    assert most - before < cap + 4096 * (cap // 65536 * 3), (most - before, cap)
     # Above the cap others are told 503, and nothing worse; below it, before and after, nobody is told anything.
     assert set(result.reasons) <= {"GET status 503"}, result.reasons
     world.none_failed(result.between(0, control), "before")

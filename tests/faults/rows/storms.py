@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 from .. import sockets
 from ..load import Ask, in_process, quantile
 from ..matrix import row
+from ..relay import Fate, Relay
 from ..servers import Connection
 from ..world import GET, World
 
@@ -43,17 +45,21 @@ def one_of_two_ten_times_slower(world: World) -> None:
 
     def script(connection: Connection) -> None:
         while (request := connection.head()) is not None:
-            time.sleep(0.1 if connection.mode else 0.01)
+            time.sleep(0.01)
             connection.serve(request)
 
+    def far_away(mode: int, _: int) -> Fate:
+        return Fate(delay_s=0.045 if mode else 0.0)
+
     slow, fast = world.backends(2, script)
-    world.headgate()
-    load = world.load(GET, Ask("POST"))
-    world.run(1)
-    slow.tell(1)
-    fault = time.monotonic()
-    world.run(2)
-    result = load.stop()
+    with contextlib.closing(Relay(slow.port.address, far_away)) as relay:
+        world.headgate(urls=[relay.url, fast.url])
+        load = world.load(GET, Ask("POST"))
+        world.run(1)
+        relay.tell(1)
+        fault = time.monotonic()
+        world.run(2)
+        result = load.stop()
     world.none_failed(result)
     world.once(result)
     after = result.between(fault)

@@ -106,7 +106,10 @@ def test_counters(admin: Admin) -> None:
     assert reply.headers["content-type"].startswith("text/plain; version=0.0.4")
     lines = reply.body.decode().splitlines()
     assert 'headgate_backend_attempts_total{pool="web",backend="a"} 7' in lines
-    assert "headgate_requests_total 9" in lines
+    assert "headgate_requests_begun_total 9" in lines
+    reply = ask(admin.address, "GET", "/metrics", headers={"Accept": "application/openmetrics-text;version=1.0.0"})
+    assert reply.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
+    assert reply.body.endswith(b"# EOF\n")
 
 
 def test_connections(admin: Admin) -> None:

@@ -53,7 +53,9 @@ def test_every_endpoint_is_in_it() -> None:
 
 
 # A stream has no end to wait for; test_stream.py has it.
-@pytest.mark.parametrize("endpoint", [one for one in LISTED if one.path != "/stream"], ids=lambda one: f"{one.method} {one.path}")
+@pytest.mark.parametrize(
+    "endpoint", [one for one in LISTED if one.path != "/stream"], ids=lambda one: f"{one.method} {one.path}"
+)
 def test_it_answers_as_the_document_says(endpoint: Endpoint, schema: Any, address: str) -> None:
     """Never a 5xx, never a status, type or shape that the document does not have; what is malformed is refused.
 

@@ -81,7 +81,11 @@ def test_a_stream_says_everything_and_goes_on(served: Served) -> None:
         ("Authorization: Bearer not-the-token-at-all\r\n", 401, "token_wrong"),
         (f"Authorization: Bearer {TOKEN}\r\nOrigin: http://evil.example\r\n", 403, "cross_origin"),
         (f"Authorization: Bearer {TOKEN}\r\nSec-Fetch-Site: cross-site\r\n", 403, "cross_origin"),
-        (f"Authorization: Bearer {TOKEN}\r\nSec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\n", 403, "cross_origin"),
+        (
+            f"Authorization: Bearer {TOKEN}\r\nSec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\n",
+            403,
+            "cross_origin",
+        ),
     ],
 )
 def test_a_stream_is_not_for_everybody(served: Served, lines: str, status: int, word: str) -> None:
@@ -128,9 +132,14 @@ def test_streams_do_not_keep_others_from_asking(served: Served, monkeypatch: pyt
     assert ask(served.address, "GET", "/status").status == 200
     readings.pop().close()
     # The place is free as soon as the reader's leaving has been noticed.
-    more = eventually(lambda: _open(served.address), "a place")
-    for reading in [*readings, more]:
+    readings.append(_there(eventually(lambda: _open(served.address), "a place")))
+    for reading in readings:
         reading.close()
+
+
+def _there(reading: Reading | None) -> Reading:
+    assert reading is not None
+    return reading
 
 
 def _open(address: str) -> Reading | None:
@@ -201,7 +210,9 @@ def test_the_shell_is_open_and_holds_nothing(served: Served) -> None:
     assert ask(served.address, "GET", "/dashboard/access", token=None).json == {"token": True}
 
 
-@pytest.mark.parametrize("name", ["nothing.js", "..%2fpage.py", "%2e%2e", "__init__.py", "index.html%00", "%2fetc%2fpasswd"])
+@pytest.mark.parametrize(
+    "name", ["nothing.js", "..%2fpage.py", "%2e%2e", "__init__.py", "index.html%00", "%2fetc%2fpasswd"]
+)
 def test_no_other_file_is_served(served: Served, name: str) -> None:
     assert ask(served.address, "GET", f"/dashboard/{name}", token=None).status in (400, 404)
 

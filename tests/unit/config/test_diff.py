@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from headgate.config.addresses import Bind
 from headgate.config.diff import plan
-from headgate.config.schema import Config
+from headgate.config.schema import Config, Listener, Route
+from headgate.config.tls import Certificate, ClientCert, ListenerTls
 
 
 def config(**changes: Any) -> Config:
@@ -95,3 +97,23 @@ def test_no_secret_is_shown() -> None:
     assert [str(change) for change in changes] == ["pool web: sticky.secret is another one"]
     checked = config(pools=web(health={"type": "http", "headers": {"Authorization": "Bearer abc"}}))
     assert "Bearer" not in "".join(str(change) for change in plan(config(), checked))
+
+
+def test_tls_is_told_by_its_files() -> None:
+    old = Listener(bind=Bind.parse(":8443"), tls=ListenerTls(certificates=(Certificate(cert="a.pem", key="a.key"),)))
+    both = (Certificate(cert="a.pem", key="a.key"), Certificate(cert="b.pem"))
+    new = Listener(bind=Bind.parse(":8443"), tls=ListenerTls(certificates=both, policy="modern"), redirect_https=0)
+    found = [str(change) for change in plan(Config(listeners=(old,)), Config(listeners=(new,)))]
+    assert found == [
+        'listener :8443: tls.certificates ["a.pem"] becomes ["a.pem", "b.pem"]',
+        'listener :8443: tls.policy "intermediate" becomes "modern"',
+    ]
+    plain = Listener(bind=Bind.parse(":8443"), redirect_https=443)
+    found = [str(change) for change in plan(Config(listeners=(plain,)), Config(listeners=(old,)))]
+    assert found == ["listener :8443: tls none becomes set", "listener :8443: redirect_https 443 becomes 0"]
+
+
+def test_routes_for_certificates_are_others() -> None:
+    open_to_all, guarded = Route(pool="web"), Route(pool="web", client_cert=ClientCert(subjects=("CN=a",)))
+    found = [str(change) for change in plan(Config(routes=(open_to_all,)), Config(routes=(open_to_all, guarded)))]
+    assert found == ["route */ with client certificate CN=a: is added, to pool web"]

@@ -11,6 +11,7 @@ import pytest
 from headgate.config.dump import dump
 from headgate.config.load import load
 from headgate.config.validate import validate
+from tests import pki
 
 EXAMPLES = sorted((Path(__file__).parents[3] / "examples").glob("*.toml"))
 
@@ -77,3 +78,46 @@ def test_secrets_are_masked() -> None:
     for secret in ("a-token-of", "long enough", "tell nobody"):
         assert secret not in text
     assert text.count('"***"') == 4
+
+
+def test_tls_reads_back_the_same_and_shows_no_key(tmp_path: Path) -> None:
+    root = pki.Authority()
+    issued = root.issue("a.example")
+    cert, key = issued.write(tmp_path, "a")
+    both = tmp_path / "both.pem"
+    both.touch(0o600)
+    both.write_bytes(issued.cert_pem + issued.key_pem)
+    (tmp_path / "ca.pem").write_bytes(root.pem)
+    (tmp_path / "crl.pem").write_bytes(root.revoke())
+    tls = {
+        "certificates": [{"cert": cert, "key": key}, str(both)],
+        "client_ca": str(tmp_path / "ca.pem"),
+        "client_crl": str(tmp_path / "crl.pem"),
+        "client_auth": "optional",
+        "hsts": {"max_age": "400d", "include_subdomains": True, "preload": True},
+        "max_handshakes": "off",
+        "watch": True,
+    }
+    config = validate(
+        {
+            "listeners": [{"bind": ":8443", "tls": tls}, {"bind": ":8080", "redirect_https": True}],
+            "routes": [
+                {"pool": "web"},
+                {"pool": "web", "client_cert": True},
+                {"pool": "web", "path_prefix": "/a", "client_cert": {"fingerprints": [issued.fingerprint]}},
+            ],
+            "pools": {
+                "web": {
+                    "backends": ["https://a"],
+                    "tls": {"ca": str(tmp_path / "ca.pem"), "server_name": "b", "cert": cert, "key": key},
+                },
+                "other": {"backends": ["https://a:8443"], "tls": {"verify": False}},
+            },
+        }
+    )
+    assert validate(json.loads(json.dumps(dump(config, mask=False)))) == config
+    for text in (json.dumps(dump(config)), repr(config), str(config)):
+        assert "PRIVATE" not in text
+        assert issued.key_pem.splitlines()[1].decode() not in text
+    shown = dump(config)["listeners"][0]["tls"]["certificates"][0]
+    assert shown["key"] == key

@@ -242,11 +242,11 @@ def test_every_byte_at_every_place_of_a_word(byte: int) -> None:
 
 
 def test_wrong_arguments_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="text or json, not 'xml'"):
+    with pytest.raises(ValueError, match="common or combined, not 'xml'"):
         log_line("xml")
     with pytest.raises(TypeError, match="no field 'nonsense'"):
         log_line("text", nonsense=b"x")  # type: ignore[call-arg]
-    with pytest.raises(ValueError, match="text or json"):
+    with pytest.raises(ValueError, match="common or combined"):
         AccessLog("xml", str(tmp_path / "log"))
     with pytest.raises(ValueError, match="at least 4096"):
         AccessLog("text", str(tmp_path / "log"), buffer_bytes=4095)

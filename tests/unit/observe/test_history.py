@@ -43,7 +43,7 @@ def test_a_day_and_more_keeps_its_size() -> None:
     sizes = []
     for hour in range(30):
         # Each second of the first minutes of an hour, then one look a minute: as much as matters, in a second.
-        for second in [*range(0, 120), *range(120, 3600, 60)]:
+        for second in [*range(120), *range(120, 3600, 60)]:
             add(history, hour * 3600 + second, 7, times=buckets(1, 2, 3))
         sizes.append((len(history.seconds), len(history.minutes), sys.getsizeof(history.seconds)))
     assert sizes[-1][:2] == (SECONDS, MINUTES)
@@ -63,7 +63,13 @@ def test_a_minute_is_made_of_its_seconds() -> None:
         requests += len(times)
         errors += len(times) // 5
         row, ended = add(
-            history, second, len(times), errors=len(times) // 5, times=buckets(*times), in_flight=second % 7, connections=9
+            history,
+            second,
+            len(times),
+            errors=len(times) // 5,
+            times=buckets(*times),
+            in_flight=second % 7,
+            connections=9,
         )
         assert ended is None
         assert row[:3] == (second, len(times), len(times) // 5)

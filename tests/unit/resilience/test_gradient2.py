@@ -119,3 +119,53 @@ def test_it_follows_a_server_that_loses_half_its_slots() -> None:
     for _ in range(120):
         served(limiter, random, 50, 0.01, 1000)
     assert 45 <= limiter.limit <= 0.75 * before
+
+
+class Original:
+    """`Gradient2Limit._update` and `ExpAvgMeasurement` of concurrency-limits, line by line, with our bounds."""
+
+    def __init__(self) -> None:
+        self.limit, self.value, self.sum, self.count = INITIAL, 0.0, 0.0, 0
+
+    def update(self, rtt: float, inflight: int) -> float:
+        if self.count < 10:
+            self.count += 1
+            self.sum += rtt
+            self.value = self.sum / self.count
+        else:
+            factor = 2.0 / (600 + 1)
+            self.value = self.value * (1 - factor) + rtt * factor
+        long_rtt = self.value
+        if long_rtt / rtt > 2:
+            self.value *= 0.95
+        if inflight < self.limit / 2:
+            return self.limit
+        # The original compares with the mean as it was before it was led down.
+        gradient = max(0.5, min(1.0, 1.5 * long_rtt / rtt))
+        new_limit = self.limit * gradient + 4
+        new_limit = self.limit * (1 - 0.2) + new_limit * 0.2
+        self.limit = max(LOWEST, min(HIGHEST, new_limit))
+        return self.limit
+
+
+@given(st.lists(st.tuples(st.floats(1e-3, 10), st.integers(0, 300)), max_size=200))
+def test_it_is_the_original(windows: list[tuple[float, int]]) -> None:
+    limiter, original = Gradient2(), Original()
+    for seconds, in_flight in windows:
+        assert limiter.update(seconds, in_flight) == pytest.approx(original.update(seconds, in_flight), rel=1e-9)
+
+
+def test_an_overload_that_lasts_is_learned_as_the_docstring_says() -> None:
+    limiter, random = Gradient2(), Random(1)
+    for _ in range(600):
+        served(limiter, random, 40, 0.01, 8)
+    limits = []
+    for _ in range(900):
+        served(limiter, random, 40, 0.01, 400)
+        limits.append(limiter.limit)
+    assert [round(limits[at - 1], -1) for at in (60, 300, 600, 900)] == [60, 100, 160, 200]
+    windows = 0
+    while limiter.long_s > 0.0115:
+        served(limiter, random, 40, 0.01, 40)
+        windows += 1
+    assert windows < 600

@@ -24,11 +24,11 @@ ROOT = pki.Authority()
 Log = pytest.LogCaptureFixture
 
 
-def config(files: Path, *names: str, watch: bool = False, **more: Any) -> Config:
+def config(files: Path, *names: str, **tls: Any) -> Config:
     certificates = [{"cert": str(files / f"{name}.pem"), "key": str(files / f"{name}.key")} for name in names]
-    listener = {"bind": "127.0.0.1:8443", "tls": {"certificates": certificates, "watch": watch}}
+    listener = {"bind": "127.0.0.1:8443", "tls": {"certificates": certificates, **tls}}
     pool = {"backends": ["https://127.0.0.1:9"], "health": False, "tls": {"verify": False}}
-    return Config.from_dict({"listeners": [listener], "pools": {"web": pool}, **more})
+    return Config.from_dict({"listeners": [listener], "pools": {"web": pool}})
 
 
 class World:
@@ -154,6 +154,36 @@ def test_reminders(tmp_path: Path, caplog: Log) -> None:
 
     start = now
     run(config(tmp_path, "a"), act, wall=lambda: now)
+
+
+def test_everything_that_ends_is_remembered(tmp_path: Path) -> None:
+    middle = pki.Authority("Middle", ROOT, days=5)
+    middle.issue("a.example").write(tmp_path, "a")
+    (tmp_path / "ca.pem").write_bytes(pki.Authority("Clients", days=6).pem)
+    (tmp_path / "crl.pem").write_bytes(ROOT.revoke(next_update_days=0.5) + middle.revoke(next_update_days=3))
+    wanted = config(tmp_path, "a", client_ca=str(tmp_path / "ca.pem"), client_crl=str(tmp_path / "crl.pem"))
+
+    async def act(world: World) -> None:
+        said = [reason.partition(" expires")[0] for what, reason in world.events if what == "certificate expires"]
+        assert said == [
+            f"certificate 2 in {tmp_path}/a.pem (CN=Middle; listener 127.0.0.1:8443)",
+            f"authority CN=Clients in {tmp_path}/ca.pem",
+            f"revocation list of CN=Test Root in {tmp_path}/crl.pem",
+        ]
+
+    run(wanted, act)
+
+
+def test_a_backend_by_https_may_be_added(tmp_path: Path) -> None:
+    async def act(world: World) -> None:
+        record = world.controller.add_backend("web", "https://127.0.0.1:9")
+        await world.controller.applied(5)
+        plan = world.controller._fleet._monitor._backends[record.slot].plan
+        assert plan.tls is not None
+        assert plan.tls.server_name == "127.0.0.1"
+        world.controller.remove_backend("web", "https://127.0.0.1:9")
+
+    run(Config.from_simple(["http://127.0.0.1:8"]), act)
 
 
 def test_unverified_pools_are_said_at_every_start_and_once(tmp_path: Path, caplog: Log) -> None:

@@ -14,7 +14,12 @@ export async function ask(method, path, body) {
   if (body !== undefined) headers["Content-Type"] = "application/json";
   let response;
   try {
-    response = await fetch(path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body), cache: "no-store" });
+    response = await fetch(path, {
+      method,
+      headers,
+      body: body === undefined ? undefined : JSON.stringify(body),
+      cache: "no-store",
+    });
   } catch {
     throw new Error("The balancer cannot be reached. Nothing is known of what it has done.");
   }
@@ -26,4 +31,5 @@ export async function ask(method, path, body) {
   throw error;
 }
 
-export const backendPath = (backend) => `/pools/${encodeURIComponent(backend.pool)}/backends/${encodeURIComponent(backend.name)}`;
+export const backendPath = (backend) =>
+  `/pools/${encodeURIComponent(backend.pool)}/backends/${encodeURIComponent(backend.name)}`;

@@ -2,7 +2,22 @@
 
 import { token } from "./api.js";
 import { Chart } from "./chart.js";
-import { age, byId, bytes, count, dayOf, describe, duration, durationText, el, icon, rate, setAttribute, setText, timeOf } from "./dom.js";
+import {
+  age,
+  byId,
+  bytes,
+  count,
+  dayOf,
+  describe,
+  duration,
+  durationText,
+  el,
+  icon,
+  rate,
+  setAttribute,
+  setText,
+  timeOf,
+} from "./dom.js";
 import { explain } from "./explain.js";
 import { Manage } from "./manage.js";
 import { Model, WORDS, thinned, toneOf } from "./model.js";
@@ -12,6 +27,7 @@ import { Timeline } from "./timeline.js";
 
 const STALE_MS = 3000; // the balancer says something every second
 const SOON_DAYS = 14; // whatever renews it should have done so by then
+const ROUTES = 200; // rows of the table
 const NAMED = 6; // backends in trouble that are named at the top
 
 const model = new Model();
@@ -19,9 +35,26 @@ const manage = new Manage(model);
 const pools = new Pools((id, opener) => manage.open(id, opener));
 const timeline = new Timeline();
 const charts = {
-  rate: new Chart(byId("chart-rate"), [{ column: 1, name: "requests", class: "one", area: true }, { column: 2, name: "5xx", class: "bad", area: true }], (value) => rate(value)),
-  latency: new Chart(byId("chart-latency"), [{ column: 3, name: "p50", class: "one" }, { column: 4, name: "p95", class: "two" }, { column: 5, name: "p99", class: "three" }], durationText),
-  flight: new Chart(byId("chart-flight"), [{ column: 6, name: "in flight", class: "one", area: true }], (value) => count(Math.round(value * 10) / 10)),
+  rate: new Chart(
+    byId("chart-rate"),
+    [
+      { column: 1, name: "requests", class: "one", area: true },
+      { column: 2, name: "5xx", class: "bad", area: true },
+    ],
+    (value) => rate(value),
+  ),
+  latency: new Chart(
+    byId("chart-latency"),
+    [
+      { column: 3, name: "p50", class: "one" },
+      { column: 4, name: "p95", class: "two" },
+      { column: 5, name: "p99", class: "three" },
+    ],
+    durationText,
+  ),
+  flight: new Chart(byId("chart-flight"), [{ column: 6, name: "in flight", class: "one", area: true }], (value) =>
+    count(Math.round(value * 10) / 10),
+  ),
 };
 let range = "seconds";
 let link = { word: "connecting" };
@@ -40,7 +73,7 @@ const stream = new Stream(token.get, () => model.seen, {
     plan();
   },
   state(word, detail = {}) {
-    link = { word, ...detail };
+    link = { ...detail, word };
     if (word === "refused") refused(detail);
     showLink();
   },
@@ -72,7 +105,9 @@ function refused({ status, word, reason }) {
 /** With the token there is, or without one where none is needed: over a unix socket the kernel says who asks. */
 async function enter() {
   if (!token.get()) {
-    const answer = await fetch("/dashboard/access", { cache: "no-store" }).then((response) => response.json()).catch(() => null);
+    const answer = await fetch("/dashboard/access", { cache: "no-store" })
+      .then((response) => response.json())
+      .catch(() => null);
     if (answer?.token) {
       link = { word: "refused" };
       refused({ status: 401, word: "token_missing" });
@@ -97,7 +132,13 @@ byId("forget").addEventListener("click", () => {
 });
 byId("retry").addEventListener("click", () => stream.retry());
 
-const LINK = { connecting: "Connecting", live: "Live", waiting: "Not connected", refused: "Not connected", asleep: "Paused" };
+const LINK = {
+  connecting: "Connecting",
+  live: "Live",
+  waiting: "Not connected",
+  refused: "Not connected",
+  asleep: "Paused",
+};
 
 /** How old what is shown is, said so that nobody takes the past for the present. */
 function showLink() {
@@ -106,11 +147,18 @@ function showLink() {
   const word = stale && link.word === "live" ? "waiting" : link.word;
   byId("link").dataset.state = word;
   setText(byId("link-word"), LINK[word]);
-  setText(byId("link-more"), link.word === "waiting" ? ` · again in ${Math.max(0, Math.ceil((link.until - Date.now()) / 1000))} s` : "");
+  setText(
+    byId("link-more"),
+    link.word === "waiting" ? ` · again in ${Math.max(0, Math.ceil((link.until - Date.now()) / 1000))} s` : "",
+  );
   byId("retry").hidden = link.word !== "waiting";
   document.body.dataset.stale = Boolean(stale);
   byId("stale").hidden = !stale;
-  if (stale) setText(byId("stale"), `What you see is ${age(silent)} old, from ${timeOf(model.heard + model.clockOffset)}${link.why ? `: ${link.why}` : ""}.`);
+  if (stale)
+    setText(
+      byId("stale"),
+      `What you see is ${age(silent)} old, from ${timeOf(model.heard + model.clockOffset)}${link.why ? `: ${link.why}` : ""}.`,
+    );
 }
 
 setInterval(() => {
@@ -154,21 +202,49 @@ function verdict() {
     if (backend.state !== "up") out += 1;
     if (toneOf(backend) === "bad") bad.push(backend);
   }
-  const emptied = [...model.pools.values()].filter((pool) => pool.members.length && !pool.numbers[6] && !pool.members.some((member) => member.state === "up" && member.weight > 0));
-  for (const pool of emptied) found.push(["bad", `Pool ${pool.name} has nobody left for new requests: clients get 503`]);
-  for (const pool of model.pools.values()) if (pool.numbers[6]) found.push(["bad", `Pool ${pool.name} is in panic: ejected backends are used again, since too few others are left`]);
+  const emptied = [...model.pools.values()].filter(
+    (pool) =>
+      pool.members.length &&
+      !pool.numbers[6] &&
+      !pool.members.some((member) => member.state === "up" && member.weight > 0),
+  );
+  for (const pool of emptied)
+    found.push(["bad", `Pool ${pool.name} has nobody left for new requests: clients get 503`]);
+  for (const pool of model.pools.values())
+    if (pool.numbers[6])
+      found.push([
+        "bad",
+        `Pool ${pool.name} is in panic: ejected backends are used again, since too few others are left`,
+      ]);
   if (!model.about.ready) found.push(["bad", "It lets no clients in: starting, or stopping"]);
-  for (const worker of model.workers) if (worker.problem) found.push(["bad", `Worker ${worker.worker} does not run the last configuration: ${worker.problem}`]);
-  for (const listener of model.listeners) if (listener.state !== "open" && model.about.ready) found.push(["warn", `Listener ${listener.bind} is ${listener.state}`]);
+  for (const worker of model.workers)
+    if (worker.problem)
+      found.push(["bad", `Worker ${worker.worker} does not run the last configuration: ${worker.problem}`]);
+  for (const listener of model.listeners)
+    if (listener.state !== "open" && model.about.ready)
+      found.push(["warn", `Listener ${listener.bind} is ${listener.state}`]);
   for (const certificate of expiring()) found.push(certificate);
   const errors = share();
   if (errors >= 1) found.push(["bad", `${errors.toFixed(errors < 10 ? 1 : 0)} % of answers are 5xx`]);
   bad.sort((a, b) => b.since - a.since);
-  for (const backend of bad.slice(0, NAMED)) found.push(["bad", `${backend.pool}/${backend.name} ${WORDS[backend.state].toLowerCase()} for ${age(model.now - backend.since)}: ${backend.reason}`, backend.id]);
+  for (const backend of bad.slice(0, NAMED))
+    found.push([
+      "bad",
+      `${backend.pool}/${backend.name} ${WORDS[backend.state].toLowerCase()} for ${age(model.now - backend.since)}: ${backend.reason}`,
+      backend.id,
+    ]);
   if (bad.length > NAMED) found.push(["bad", `and ${count(bad.length - NAMED)} more`]);
 
   const all = model.backends.size;
-  const sentence = !all ? "There are no backends." : out ? `${count(out)} of ${count(all)} backends ${out === 1 ? "does" : "do"} not serve as usual.` : found.length ? `All ${count(all)} backends serve, but:` : all === 1 ? "The one backend serves." : `All ${count(all)} backends serve.`;
+  const sentence = !all
+    ? "There are no backends."
+    : out
+      ? `${count(out)} of ${count(all)} backends ${out === 1 ? "does" : "do"} not serve as usual.`
+      : found.length
+        ? `All ${count(all)} backends serve, but:`
+        : all === 1
+          ? "The one backend serves."
+          : `All ${count(all)} backends serve.`;
   const tone = found.some(([one]) => one === "bad") ? "bad" : found.length || out ? "warn" : "ok";
   const box = byId("verdict");
   if (box.dataset.tone !== tone) {
@@ -184,10 +260,18 @@ function verdict() {
   });
 }
 
-const ends = (one) => (one.days < 0 ? `expired on ${dayOf(one.ends)}` : `expires in ${one.days} ${one.days === 1 ? "day" : "days"}, on ${dayOf(one.ends)}`);
+const ends = (one) =>
+  one.days < 0
+    ? `expired on ${dayOf(one.ends)}`
+    : `expires in ${one.days} ${one.days === 1 ? "day" : "days"}, on ${dayOf(one.ends)}`;
 
 function expiring() {
-  return model.certificates.filter((one) => one.days < SOON_DAYS).map((one) => [one.days < 3 ? "bad" : "warn", `Certificate of ${one.names.join(", ") || one.file} (${one.where}): ${ends(one)}`]);
+  return model.certificates
+    .filter((one) => one.days < SOON_DAYS)
+    .map((one) => [
+      one.days < 3 ? "bad" : "warn",
+      `Certificate of ${one.names.join(", ") || one.file} (${one.where}): ${ends(one)}`,
+    ]);
 }
 
 /** Percent of answers of the last ten seconds that were 5xx. */
@@ -204,7 +288,10 @@ function tiles() {
   const perSecond = rows.length ? rows.reduce((sum, row) => sum + row[1], 0) / rows.length : 0;
   setText(byId("t-rate"), rate(perSecond));
   const errors = share();
-  setText(byId("t-errors"), errors && errors < 0.01 ? "<0.01" : errors >= 10 ? errors.toFixed(0) : errors.toFixed(errors ? 2 : 0));
+  setText(
+    byId("t-errors"),
+    errors && errors < 0.01 ? "<0.01" : errors >= 10 ? errors.toFixed(0) : errors.toFixed(errors ? 2 : 0),
+  );
   byId("t-errors").closest("div").dataset.tone = errors >= 1 ? "bad" : errors > 0 ? "warn" : "ok";
   ["p50", "p95", "p99"].forEach((name, index) => {
     const [number, unit] = duration(model.recent[index]);
@@ -233,29 +320,63 @@ for (const input of document.querySelectorAll("input[name=range]")) {
 
 function routes() {
   const body = byId("route-rows");
+  const shown = model.routes.slice(0, ROUTES);
   if (drawn.layout !== model.layout) {
-    body.replaceChildren(...model.routes.map((route) => el("tr", {},
-      el("td", { text: route.host ?? "every" }), el("td", {}, el("code", { text: route.pathPrefix })), el("td", { text: route.listener ?? "all" }), el("td", { text: route.pool }), el("td", { class: "number" }))));
+    body.replaceChildren(
+      ...shown.map((route) =>
+        el(
+          "tr",
+          {},
+          el("td", { text: route.host ?? "every" }),
+          el("td", {}, el("code", { text: route.pathPrefix })),
+          el("td", { text: route.listener ?? "all" }),
+          el("td", { text: route.pool }),
+          ...[0, 1, 2].map(() => el("td", { class: "number" })),
+        ),
+      ),
+    );
+    byId("more-routes").hidden = shown.length === model.routes.length;
+    setText(byId("more-routes"), `and ${count(model.routes.length - shown.length)} more, which GET /config names`);
   }
-  model.routes.forEach((route, index) => setText(body.children[index].lastChild, rate(model.pools.get(route.pool)?.numbers[0] ?? 0)));
+  shown.forEach((route, index) => {
+    const cells = body.children[index].children;
+    // Counted together with others, where there are more routes than places to count them.
+    const [perSecond, failing, requests] = route.numbers ?? [];
+    setText(cells[4], perSecond === undefined ? "–" : rate(perSecond));
+    setText(cells[5], failing === undefined ? "–" : rate(failing));
+    setText(cells[6], requests === undefined ? "–" : count(requests));
+  });
 }
 
 function process() {
   const body = byId("worker-rows");
-  const rows = model.workers.map((one) => [String(one.worker), String(one.pid), count(one.connections), count(one.inFlight), count(one.requests), one.problem || `generation ${one.generation}`]);
+  const rows = model.workers.map((one) => [
+    String(one.worker),
+    String(one.pid),
+    count(one.connections),
+    count(one.inFlight),
+    count(one.requests),
+    one.problem || `generation ${one.generation}`,
+  ]);
   if (body.children.length !== rows.length) {
-    body.replaceChildren(...rows.map(() => el("tr", {}, el("th", { scope: "row" }), ...[1, 2, 3, 4].map(() => el("td", { class: "number" })), el("td"))));
+    body.replaceChildren(
+      ...rows.map(() =>
+        el("tr", {}, el("th", { scope: "row" }), ...[1, 2, 3, 4].map(() => el("td", { class: "number" })), el("td")),
+      ),
+    );
   }
   rows.forEach((row, index) => row.forEach((text, column) => setText(body.children[index].children[column], text)));
   const listeners = byId("listener-rows");
-  if (listeners.children.length !== model.listeners.length) listeners.replaceChildren(...model.listeners.map(() => el("li", {}, el("code"), " ", el("span"))));
+  if (listeners.children.length !== model.listeners.length)
+    listeners.replaceChildren(...model.listeners.map(() => el("li", {}, el("code"), " ", el("span"))));
   model.listeners.forEach((one, index) => {
     setText(listeners.children[index].firstChild, one.bind);
     setText(listeners.children[index].lastChild, one.state);
   });
   byId("certificates").hidden = !model.certificates.length;
   const certificates = byId("certificate-rows");
-  if (certificates.children.length !== model.certificates.length) certificates.replaceChildren(...model.certificates.map(() => el("li", {}, el("code"), " ", el("span"))));
+  if (certificates.children.length !== model.certificates.length)
+    certificates.replaceChildren(...model.certificates.map(() => el("li", {}, el("code"), " ", el("span"))));
   model.certificates.forEach((one, index) => {
     setText(certificates.children[index].firstChild, one.names.join(", ") || one.file);
     setText(certificates.children[index].lastChild, `${one.where}, ${ends(one)}`);
@@ -263,13 +384,23 @@ function process() {
   const totals = model.totals;
   describe(byId("totals"), [
     ["Requests", count(totals.requests)],
-    ...Object.entries(totals.statuses).filter(([name, number]) => number || ["2xx", "5xx"].includes(name)).map(([name, number]) => [name === "none" ? "Without an answer" : `Answers ${name}`, count(number)]),
-    ["Retries", `${count(totals.retries)}${totals.retriesRefused ? `, ${count(totals.retriesRefused)} refused by the budget` : ""}`],
+    ...Object.entries(totals.statuses)
+      .filter(([name, number]) => number || ["2xx", "5xx"].includes(name))
+      .map(([name, number]) => [name === "none" ? "Without an answer" : `Answers ${name}`, count(number)]),
+    [
+      "Retries",
+      `${count(totals.retries)}${totals.retriesRefused ? `, ${count(totals.retriesRefused)} refused by the budget` : ""}`,
+    ],
     ["Clients accepted", count(totals.accepted)],
     ["Body bytes", `${bytes(totals.bytesReceived)} in, ${bytes(totals.bytesSent)} out`],
     ["Log lines dropped", count(totals.logDropped)],
   ]);
-  describe(byId("outcomes"), Object.entries(totals.outcomes).sort((a, b) => b[1] - a[1]).map(([word, number]) => [word, count(number)]));
+  describe(
+    byId("outcomes"),
+    Object.entries(totals.outcomes)
+      .sort((a, b) => b[1] - a[1])
+      .map(([word, number]) => [word, count(number)]),
+  );
 }
 
 document.addEventListener("visibilitychange", () => !document.hidden && plan());

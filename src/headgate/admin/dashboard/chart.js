@@ -58,10 +58,31 @@ export class Chart {
       stroke: svg("path", { class: `line ${line.class}` }),
     }));
     this.cursor = svg("line", { class: "cursor", y1: TOP, y2: HEIGHT - BOTTOM, visibility: "hidden" });
-    this.drawing.append(this.grid, ...this.paths.flatMap((one) => (one.fill ? [one.fill, one.stroke] : [one.stroke])), this.cursor);
+    this.drawing.append(
+      this.grid,
+      ...this.paths.flatMap((one) => (one.fill ? [one.fill, one.stroke] : [one.stroke])),
+      this.cursor,
+    );
     this.values = lines.map(() => el("b"));
     this.when = el("span", { class: "when" });
-    const legend = el("p", { class: "legend" }, ...lines.map((line, index) => el("span", {}, svg("svg", { class: "key", viewBox: "0 0 18 8", "aria-hidden": "true" }, svg("path", { class: `line ${line.class}`, d: "M1 4H17" })), ` ${line.name} `, this.values[index])), this.when);
+    const legend = el(
+      "p",
+      { class: "legend" },
+      ...lines.map((line, index) =>
+        el(
+          "span",
+          {},
+          svg(
+            "svg",
+            { class: "key", viewBox: "0 0 18 8", "aria-hidden": "true" },
+            svg("path", { class: `line ${line.class}`, d: "M1 4H17" }),
+          ),
+          ` ${line.name} `,
+          this.values[index],
+        ),
+      ),
+      this.when,
+    );
     figure.append(legend, this.drawing);
     this.drawing.addEventListener("pointermove", (event) => this.#point(event.offsetX));
     this.drawing.addEventListener("pointerleave", () => this.#point(null));
@@ -131,7 +152,8 @@ export class Chart {
     }
     const wanted = this.from + ((offset - LEFT) / (this.#width - LEFT - RIGHT)) * this.span;
     let best = null;
-    for (const row of this.#rows) if (best === null || Math.abs(row[0] - wanted) < Math.abs(best[0] - wanted)) best = row;
+    for (const row of this.#rows)
+      if (best === null || Math.abs(row[0] - wanted) < Math.abs(best[0] - wanted)) best = row;
     if (best === null || best[0] < this.from) return;
     this.cursor.setAttribute("visibility", "visible");
     this.cursor.setAttribute("x1", this.x(best[0]));
@@ -140,8 +162,13 @@ export class Chart {
   }
 
   #read(row, chosen) {
-    this.lines.forEach((line, index) => setText(this.values[index], row && row[line.column] !== null ? this.format(row[line.column]) : "–"));
-    setText(this.when, chosen ? (this.span === 900 ? timeOf(row[0] * 1000) : `${dayOf(row[0] * 1000)} ${shortTime(row[0] * 1000)}`) : "");
+    this.lines.forEach((line, index) =>
+      setText(this.values[index], row && row[line.column] !== null ? this.format(row[line.column]) : "–"),
+    );
+    setText(
+      this.when,
+      chosen ? (this.span === 900 ? timeOf(row[0] * 1000) : `${dayOf(row[0] * 1000)} ${shortTime(row[0] * 1000)}`) : "",
+    );
   }
 
   /** The text alternative. It is not read out when it changes, only when somebody comes by. */
@@ -163,7 +190,12 @@ export class Sparkline {
   constructor() {
     this.line = svg("path", { class: "line" });
     this.fill = svg("path", { class: "area" });
-    this.node = svg("svg", { class: "spark", role: "img", viewBox: "0 0 120 28", preserveAspectRatio: "none" }, this.fill, this.line);
+    this.node = svg(
+      "svg",
+      { class: "spark", role: "img", viewBox: "0 0 120 28", preserveAspectRatio: "none" },
+      this.fill,
+      this.line,
+    );
   }
 
   draw(points, durationText) {
@@ -182,6 +214,10 @@ export class Sparkline {
     const y = (ms) => 27 - (ms / (most || 1)) * 25;
     setAttribute(this.line, "d", path(known, x, y, 3));
     setAttribute(this.fill, "d", area(known, x, y, 3, 28));
-    setAttribute(this.node, "aria-label", `Latency, last minutes: ${durationText(least)} to ${durationText(most)}, now ${durationText(values.at(-1))}`);
+    setAttribute(
+      this.node,
+      "aria-label",
+      `Latency, last minutes: ${durationText(least)} to ${durationText(most)}, now ${durationText(values.at(-1))}`,
+    );
   }
 }

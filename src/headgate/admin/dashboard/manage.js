@@ -33,7 +33,9 @@ export class Manage {
       const weight = Number(byId("weight").value);
       this.#do("PUT", "weight", { weight }, { leaves: weight === 0, verb: "Set weight 0" });
     });
-    byId("disable").addEventListener("click", () => this.#do("POST", "disable", undefined, { leaves: true, verb: "Disable" }));
+    byId("disable").addEventListener("click", () =>
+      this.#do("POST", "disable", undefined, { leaves: true, verb: "Disable" }),
+    );
     byId("enable").addEventListener("click", () => this.#do("POST", "enable", undefined, { leaves: false }));
     byId("sure-yes").addEventListener("click", () => {
       const act = this.#pending;
@@ -89,7 +91,12 @@ export class Manage {
     const [, , active, latency, requests, failed] = backend.numbers;
     const facts = [
       ["Address", backend.url],
-      ["Weight", backend.part < 1 ? `${backend.weight}, of which it gets ${Math.round(backend.part * 100)} % now` : String(backend.weight)],
+      [
+        "Weight",
+        backend.part < 1
+          ? `${backend.weight}, of which it gets ${Math.round(backend.part * 100)} % now`
+          : String(backend.weight),
+      ],
       ["Requests", `${count(requests)}, of which ${count(failed)} failed`],
       ["In flight", count(active)],
       ["First byte", durationText(latency)],
@@ -99,7 +106,13 @@ export class Manage {
       facts.push(
         ["Leads to", more.addresses.join(", ") || "nowhere yet"],
         ["Connections", `${count(more.openConnections)}, of which ${count(more.idleConnections)} idle`],
-        ["Answers", Object.entries(more.statuses).filter(([, number]) => number).map(([name, number]) => `${name} ${count(number)}`).join(", ") || "none"],
+        [
+          "Answers",
+          Object.entries(more.statuses)
+            .filter(([, number]) => number)
+            .map(([name, number]) => `${name} ${count(number)}`)
+            .join(", ") || "none",
+        ],
         ["Bodies", `${bytes(more.bytesReceived)} from it, ${bytes(more.bytesSent)} to it`],
         ["Not in the file", more.changed.join(", ") || "nothing"],
       );
@@ -138,11 +151,16 @@ export class Manage {
     if (!backend || this.#busy) return;
     setText(byId("manage-error"), "");
     setText(byId("manage-done"), "");
-    const others = this.model.pools.get(backend.pool).members.filter((member) => member !== backend && member.state === "up" && member.weight > 0);
+    const others = this.model.pools
+      .get(backend.pool)
+      .members.filter((member) => member !== backend && member.state === "up" && member.weight > 0);
     if (leaves && !sure && !others.length) {
       this.#pending = () => this.#do(method, what, body, { leaves, verb }, true);
       byId("sure").hidden = false;
-      setText(byId("sure-text"), `Nobody else in pool ${backend.pool} takes requests: without ${backend.name}, clients get 503.`);
+      setText(
+        byId("sure-text"),
+        `Nobody else in pool ${backend.pool} takes requests: without ${backend.name}, clients get 503.`,
+      );
       setText(byId("sure-yes"), `${verb} all the same`);
       byId("sure-yes").focus();
       return;
@@ -156,14 +174,25 @@ export class Manage {
     try {
       const done = await ask(method, `${backendPath(backend)}/${what}`, body);
       this.#details = done.backend;
-      const said = { drain: "It is being drained.", disable: "It is disabled.", enable: "It is enabled.", weight: `Its weight is ${body?.weight}.` }[what];
-      setText(byId("manage-done"), [said, done.applied ? "Every worker runs it." : "", done.warning && `${done.warning}.`].filter(Boolean).join(" "));
+      const said = {
+        drain: "It is being drained.",
+        disable: "It is disabled.",
+        enable: "It is enabled.",
+        weight: `Its weight is ${body?.weight}.`,
+      }[what];
+      setText(
+        byId("manage-done"),
+        [said, done.applied ? "Every worker runs it." : "", done.warning && `${done.warning}.`]
+          .filter(Boolean)
+          .join(" "),
+      );
     } catch (error) {
       setText(byId("manage-error"), [error.message, ...(error.problems ?? [])].join(" "));
     }
     this.#busy = false;
     this.draw();
     // The button that was pressed may be gone now; the keyboard must not be lost with it.
-    if (!this.dialog.contains(document.activeElement) || document.activeElement === document.body) byId("manage-title").focus();
+    if (!this.dialog.contains(document.activeElement) || document.activeElement === document.body)
+      byId("manage-title").focus();
   }
 }

@@ -66,7 +66,19 @@ export class Model {
     const again = this.run === message.run;
     if (this.run && !again) {
       // Its events begin anew; ours of the run before stay, behind a line.
-      this.#happen([{ number: 0, time: message.started, pool: "", backend: "", what: "restarted", reason: `Headgate ${message.version}, process ${message.pid}` }], message.run);
+      this.#happen(
+        [
+          {
+            number: 0,
+            time: message.started,
+            pool: "",
+            backend: "",
+            what: "restarted",
+            reason: `Headgate ${message.version}, process ${message.pid}`,
+          },
+        ],
+        message.run,
+      );
     }
     this.run = message.run;
     this.about = message;
@@ -77,12 +89,20 @@ export class Model {
     for (const one of message.backends) {
       const before = again ? old.get(one.state.id) : undefined;
       const points = one.points ?? before?.points ?? [];
-      this.backends.set(one.state.id, { ...one.state, numbers: one.numbers, points: points.slice(-LIMITS.points), pointed: this.pointed });
+      this.backends.set(one.state.id, {
+        ...one.state,
+        numbers: one.numbers,
+        points: points.slice(-LIMITS.points),
+        pointed: this.pointed,
+      });
     }
-    this.pools = new Map(message.pools.map((pool) => [pool.name, { ...pool, numbers: [0, null, null, null, 0, 0, false], members: [] }]));
+    this.pools = new Map(
+      message.pools.map((pool) => [pool.name, { ...pool, numbers: [0, null, null, null, 0, 0, false], members: [] }]),
+    );
     for (const backend of this.backends.values()) this.pools.get(backend.pool)?.members.push(backend);
     this.#poolNumbers(message.poolNumbers);
-    this.routes = message.routes;
+    this.routes = message.routes.map((route) => ({ ...route, numbers: null }));
+    this.#routeNumbers(message.routeNumbers ?? []);
     this.workers = message.workers;
     this.listeners = message.listeners;
     this.certificates = message.certificates ?? [];
@@ -104,6 +124,7 @@ export class Model {
     if (message.certificates) this.certificates = message.certificates;
     if (this.about && message.row) this.about.ready = message.ready ?? true;
     this.#poolNumbers(message.pools ?? []);
+    this.#routeNumbers(message.routes ?? []);
     for (const [id, ...numbers] of message.numbers ?? []) {
       const backend = this.backends.get(id);
       if (backend) backend.numbers = numbers;
@@ -130,6 +151,10 @@ export class Model {
       const pool = this.pools.get(name);
       if (pool) pool.numbers = numbers;
     }
+  }
+
+  #routeNumbers(rows) {
+    for (const [index, ...numbers] of rows) if (this.routes[index]) this.routes[index].numbers = numbers;
   }
 
   /** Newest first. What was told twice is kept once. */

@@ -11,7 +11,11 @@ const OPEN = 8; // with more pools than that, those without trouble are closed a
 
 const metric = (term, hint) => {
   const value = el("dd", {}, el("b"), el("span"));
-  return { node: el("div", {}, el("dt", { text: term, title: hint }), value), number: value.firstChild, unit: value.lastChild };
+  return {
+    node: el("div", {}, el("dt", { text: term, title: hint }), value),
+    number: value.firstChild,
+    unit: value.lastChild,
+  };
 };
 
 class BackendView {
@@ -33,12 +37,24 @@ class BackendView {
     this.spark = new Sparkline();
     this.manage = el("button", { type: "button", class: "quiet" }, "Manage", el("span", { class: "hidden" }));
     this.manage.addEventListener("click", () => manage(this.id, this.manage));
-    this.node = el("li", { class: "backend", "data-backend": id },
+    this.node = el(
+      "li",
+      { class: "backend", "data-backend": id },
       el("div", { class: "who" }, el("h4", {}, this.name), this.url),
       el("p", { class: "is" }, this.sign, this.word),
       this.reason,
-      el("dl", { class: "metrics" }, this.rate.node, this.latency.node, this.active.node, this.failures.node, this.weight.node),
-      this.spark.node, this.manage);
+      el(
+        "dl",
+        { class: "metrics" },
+        this.rate.node,
+        this.latency.node,
+        this.active.node,
+        this.failures.node,
+        this.weight.node,
+      ),
+      this.spark.node,
+      this.manage,
+    );
   }
 
   draw(backend) {
@@ -49,9 +65,16 @@ class BackendView {
       this.node.dataset.state = backend.state;
       this.sign.replaceChildren(icon(backend.state));
     }
-    setText(this.word, backend.state === "up" && backend.weight === 0 ? "Bound sessions only" : backend.state === "up" && backend.part < 1 ? "Starting slowly" : WORDS[backend.state]);
+    setText(
+      this.word,
+      backend.state === "up" && backend.weight === 0
+        ? "Bound sessions only"
+        : backend.state === "up" && backend.part < 1
+          ? "Starting slowly"
+          : WORDS[backend.state],
+    );
     setText(this.name, backend.name);
-    setText(this.url, backend.url === backend.name ? "" : backend.url);
+    setText(this.url, backend.url === backend.name ? "" : backend.url.replace(/^http:\/\//, ""));
     // Of what simply works the reason is no news.
     setText(this.reason, tone === "ok" ? "" : [backend.reason, ...backend.more].join("; "));
     setText(this.manage.lastChild, ` ${backend.name}`);
@@ -88,7 +111,14 @@ class PoolView {
       this.redraw();
     });
     this.nothing = el("p", { class: "none", hidden: true });
-    this.node = el("details", { class: "pool", "data-pool": name }, el("summary", {}, this.title, this.strategy, this.up, this.stats), this.list, this.nothing, this.more);
+    this.node = el(
+      "details",
+      { class: "pool", "data-pool": name },
+      el("summary", {}, this.title, this.strategy, this.up, this.stats),
+      this.list,
+      this.nothing,
+      this.more,
+    );
   }
 
   draw(pool, words) {
@@ -101,17 +131,25 @@ class PoolView {
       active += member.numbers[2];
     }
     setText(this.strategy, pool.strategy + (pool.changed.includes("strategy") ? " (changed)" : ""));
-        setText(this.up, `${up} of ${pool.members.length} up${panic ? ", panic" : ""}`);
+    setText(this.up, `${up} of ${pool.members.length} up${panic ? ", panic" : ""}`);
     this.node.dataset.tone = !up || panic ? "bad" : up < pool.members.length ? "warn" : "ok";
-    const parts = [`${rate(perSecond)}/s`, ...(p50 === null ? [] : [`p50 ${durationText(p50)}`, `p95 ${durationText(p95)}`, `p99 ${durationText(p99)}`]), `${count(active)} in flight`, ...(waiting ? [`${count(waiting)} waiting`] : [])];
+    const parts = [
+      `${rate(perSecond)}/s`,
+      ...(p50 === null ? [] : [`p50 ${durationText(p50)}`, `p95 ${durationText(p95)}`, `p99 ${durationText(p99)}`]),
+      `${count(active)} in flight`,
+      ...(waiting ? [`${count(waiting)} waiting`] : []),
+    ];
     if (this.stats.children.length !== parts.length) this.stats.replaceChildren(...parts.map(() => el("span")));
     parts.forEach((part, index) => setText(this.stats.children[index], part));
     if (!this.node.open) return;
 
-    const matching = words ? pool.members.filter((member) => words.every((word) => text(member).includes(word))) : pool.members;
+    const matching = words
+      ? pool.members.filter((member) => words.every((word) => text(member).includes(word)))
+      : pool.members;
     const order = { bad: 0, warn: 1, off: 2, ok: 3 };
     // Stable: among those in the same way the configuration's order stays, so nothing jumps but what has changed.
-    const sorted = matching.length > CARDS ? [...matching].sort((a, b) => order[toneOf(a)] - order[toneOf(b)]) : matching;
+    const sorted =
+      matching.length > CARDS ? [...matching].sort((a, b) => order[toneOf(a)] - order[toneOf(b)]) : matching;
     const shown = sorted.slice(0, this.limit);
     this.list.classList.toggle("rows", pool.members.length > CARDS);
     const views = new Map();
@@ -121,7 +159,10 @@ class PoolView {
       views.set(member.id, view);
     }
     this.views = views;
-    arrange(this.list, [...views.values()].map((view) => view.node));
+    arrange(
+      this.list,
+      [...views.values()].map((view) => view.node),
+    );
     const left = sorted.length - shown.length;
     this.more.hidden = left <= 0;
     setText(this.more, `Show ${Math.min(PAGE, left)} more, of ${count(left)}`);
@@ -130,7 +171,8 @@ class PoolView {
   }
 }
 
-const text = (backend) => `${backend.pool} ${backend.name} ${backend.url} ${WORDS[backend.state]} ${backend.state}`.toLowerCase();
+const text = (backend) =>
+  `${backend.pool} ${backend.name} ${backend.url} ${WORDS[backend.state]} ${backend.state}`.toLowerCase();
 
 export class Pools {
   #views = new Map();
@@ -155,15 +197,22 @@ export class Pools {
       if (!view) {
         view = new PoolView(name, this.manage);
         view.node.open = model.pools.size <= OPEN || pool.members.some((member) => toneOf(member) === "bad");
-        view.node.addEventListener("toggle", () => this.model && view.draw(this.model.pools.get(name) ?? pool, this.#words));
+        view.node.addEventListener(
+          "toggle",
+          () => this.model && view.draw(this.model.pools.get(name) ?? pool, this.#words),
+        );
       }
-      const some = !this.#words || pool.members.some((member) => this.#words.every((word) => text(member).includes(word)));
+      const some =
+        !this.#words || pool.members.some((member) => this.#words.every((word) => text(member).includes(word)));
       view.node.hidden = !some;
       if (some) view.draw(pool, this.#words);
       views.set(name, view);
     }
     this.#views = views;
-    arrange(this.list, [...views.values()].map((view) => view.node));
+    arrange(
+      this.list,
+      [...views.values()].map((view) => view.node),
+    );
     setAttribute(this.list, "data-pools", views.size);
   }
 }

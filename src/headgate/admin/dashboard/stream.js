@@ -122,7 +122,11 @@ export class Stream {
         }
       }
     } catch (error) {
-      why = controller.silent ? "the balancer has fallen silent" : error instanceof TypeError ? "it cannot be reached" : error.message;
+      why = controller.silent
+        ? "the balancer has fallen silent"
+        : error instanceof TypeError
+          ? "it cannot be reached"
+          : error.message;
     }
     if (this.#controller !== controller) return; // ended by us
     this.#controller = null;

@@ -1,0 +1,1 @@
+"""The documentation is run: every command on a page, in order, and every configuration."""

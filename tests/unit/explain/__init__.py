@@ -1,0 +1,1 @@
+"""What explains where a request goes."""
