@@ -31,7 +31,7 @@ from headgate.engine.http1 cimport (
 from headgate.engine.libc_net cimport (
     EAGAIN, ECONNABORTED, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, EPERM, EPOLLERR, EPOLLET, EPOLLEXCLUSIVE, EPOLLHUP, EPOLLIN, EPOLLOUT,
     EPOLLRDHUP, EPROTO, SIOCOUTQ, SOCK_CLOEXEC, SOCK_NONBLOCK, accept4, close, errno, ioctl, iovec, recv,
-    sockaddr, sockaddr_storage, socklen_t,
+    sockaddr, sockaddr_storage, socklen_t, SOL_TCP, TCP_NODELAY, setsockopt,
 )
 from headgate.engine.model cimport Listener
 from headgate.engine.proxied cimport proxy_take, report_refused, socket_ends
@@ -405,6 +405,9 @@ cdef class ClientConnection(Connection):
     cdef void _begin_tls(self) noexcept:
         """The connection is accepted (and has said who is behind it, where that is asked for): now TLS."""
         cdef Listener listener = self.acceptor.listener
+        cdef int one = 1
+        # TLS says things of its own in between: an answer would wait 40 ms for the acknowledgement of the tickets before it.
+        setsockopt(self.fd, SOL_TCP, TCP_NODELAY, &one, sizeof(one))
         self.state = DOWN_TLS
         self.acceptor.handshakes += 1
         self.ctx.arm(&self.timer, listener.handshake, TIMER_HANDSHAKE)
