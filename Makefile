@@ -79,7 +79,7 @@ bench-scale: venv ## 4,000 routes and 5,000 backends: load, check, reload, and w
 bench-scrape: venv ## What a scrape of /metrics costs with 1,000 backends, and whether traffic notices
 	@$(BIN)/python -m bench.scrape $(ARGS)
 
-transcripts-tls: venv ## All transcripts with TLS on both sides (those that are about the kernel's queue make no sense then)
+transcripts-tls: venv ## All transcripts with TLS on both sides
 	@HEADGATE_TRANSCRIPTS_TLS=both $(BIN)/python -m pytest -q tests/transcripts $(ARGS)
 
 sanitize: venv ## Build the engine with AddressSanitizer and UBSan, and run tests with it

@@ -23,8 +23,8 @@ from headgate.engine.http1 cimport (
 )
 from headgate.engine.libc_net cimport (
     AF_INET, AF_INET6, EAGAIN, EINTR, EINVAL, ENOSYS, SPLICE_F_MOVE, SPLICE_F_NONBLOCK, splice, EADDRNOTAVAIL, ECONNREFUSED, EINPROGRESS, EMFILE, ENFILE, ENOBUFS, ENOENT, ENOMEM, EPOLLERR, EPOLLET, EPOLLHUP,
-    EPOLLIN, EPOLLOUT, EPOLLRDHUP, MSG_DONTWAIT, MSG_PEEK, SHUT_WR, SO_ERROR, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET, SOL_TCP,
-    TCP_NODELAY, close, connect, errno, getpeername, getsockname, getsockopt, recv, setsockopt, shutdown, sockaddr, sockaddr_storage, socket,
+    EPOLLIN, EPOLLOUT, EPOLLRDHUP, MSG_DONTWAIT, MSG_PEEK, SO_ERROR, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET, SOL_TCP,
+    TCP_NODELAY, close, connect, errno, getpeername, getsockname, getsockopt, recv, setsockopt, sockaddr, sockaddr_storage, socket,
     socklen_t,
 )
 from headgate.engine.model cimport Backend
@@ -816,6 +816,6 @@ cdef class BackendConnection(Connection):
         self._drop_pipe()
         if self.open and self.backend.max_connections and self.fd >= 0 and self.out_framing != FRAMING_TUNNEL:
             # The descriptor is closed after the batch, the next connection may begin before: FIN has to be ahead of its SYN.
-            shutdown(self.fd, SHUT_WR)
+            self.end_writing()
         self._uncount()
         self.shut()
