@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 IMAGES = ROOT / "docs" / "images"
 LARGEST = 150 * 1024
-WIDE = {"width": 1280, "height": 800}
+WIDE = {"width": 1280, "height": 720}
 PHONE = {"width": 390, "height": 800}
 
 
@@ -70,7 +70,7 @@ def main() -> None:
             made.kill("web-17")
             made.kill("web-40")
             time.sleep(5)
-            page = opened(browser, made, viewport=WIDE)
+            page = opened(browser, made, viewport={"width": 1280, "height": 600})
             page.evaluate("document.getElementById('pools').scrollIntoView()")
             page.wait_for_timeout(500)
             take(page, "dashboard-many")

@@ -18,6 +18,7 @@ from headgate.admin.feed import Feed
 from headgate.admin.service import Service
 from headgate.config.schema import Admin
 from headgate.config.validate import validate
+from headgate.observe.names import route_name
 
 from ..unit.admin.world import TOKEN, World, bound
 
@@ -64,6 +65,10 @@ class Traffic:
         wave = 1 + 0.08 * math.sin(wall / 37)
         wanted = requests if requests is not None else int(draw.gauss(self.rate * daily * wave, self.rate * 0.03))
         slots = self.world.controller.pool_slots
+        routes = self.world.controller.names.routes
+        leading: dict[str, list[str]] = {}
+        for route in self.world.controller.config.routes:
+            leading.setdefault(route.pool, []).append(route_name(route))
         for _ in range(max(0, wanted) if working else 0):
             one = draw.choice(working)
             ms = draw.lognormvariate(2.1, 0.45) * self.slow.get(one.config.name, 1.0)
@@ -78,6 +83,7 @@ class Traffic:
             segment.add_backend(0, one.slot, "status", index=5 if failed else 2)
             segment.add_first_byte(0, one.slot, int(ms * 0.8e6))
             segment.add_latency(0, slots[one.pool], int(ms * 1e6))
+            segment.add_route(0, routes[draw.choice(leading[one.pool])], 5 if failed else 2, int(ms * 1e6))
         flight = max(0, int(draw.gauss(wanted * 0.012, 0.7)))
         segment.set_worker(0, "in_flight", flight)
         segment.set_worker(0, "connections", 40 + int(wanted * 0.3))
@@ -154,7 +160,8 @@ def stage(
     tree = {
         "listeners": [{"bind": "127.0.0.1:18080"}],
         "pools": dict(pools),
-        "routes": list(routes) or [{"pool": first}],
+        "routes": list(routes)
+        or [{"pool": name, "path_prefix": "/" if name == first else f"/{name}"} for name in pools],
     }
 
     async def main() -> None:

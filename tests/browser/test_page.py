@@ -140,6 +140,7 @@ def test_a_wrong_token_is_refused(six: Stage, open_page: Open) -> None:
     page.fill("#token", "not-the-token-at-all")
     page.click("#gate button")
     page.wait_for_selector("#gate-error:text('That is not the token.')")
+    assert page.inner_text("#link-word") == "Not connected"
     assert page.is_hidden("#board")
     assert page.evaluate("sessionStorage.length") == 0
     page.fill("#token", TOKEN)
@@ -263,7 +264,7 @@ def test_10_000_events_and_a_day_do_not_grow_the_page(six: Stage, open_page: Ope
         const { Model, LIMITS } = await import("/dashboard/model.js");
         const model = new Model();
         const now = Date.now();
-        const state = { id: 1, pool: "web", name: "a", state: "up", reason: "", more: [], since: 0, weight: 1, part: 1 };
+        const state = { id: 1, pool: "web", name: "a", state: "up", reason: "", more: [], weight: 1, part: 1 };
         model.apply("state", {
             run: "1", now, seconds: [], minutes: [], events: [], routes: [], workers: [], listeners: [], totals: {},
             recent: [null, null, null], pools: [{ name: "web", changed: [] }], poolNumbers: [],
@@ -303,6 +304,11 @@ def test_a_thousand_backends(open_page: Open) -> None:
         page.wait_for_selector(".rows .backend")
         assert page.locator(".backend").count() == 48
         assert page.inner_text(".pool .up") == "1000 of 1000 up"
+        for width in (1440, 1280, 900, 360):
+            page.set_viewport_size({"width": width, "height": 800})
+            cut = """() => [...document.querySelectorAll(".backend *")].filter((node) =>
+                node.getBoundingClientRect().right > node.closest(".backend").getBoundingClientRect().right).length"""
+            assert page.evaluate(cut) == 0, f"a row is cut off at {width} pixels"
         assert page.evaluate("document.querySelectorAll('*').length") < 4000
         page.click("button:has-text('Show 48 more, of 952')")
         assert page.locator(".backend").count() == 96

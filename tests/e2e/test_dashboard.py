@@ -37,6 +37,7 @@ class Told:
         self.requests: dict[int, int] = {}
         self.failed: dict[int, int] = {}
         self.pools: dict[str, int] = {}
+        self.routes: dict[int, int] = {}
         self.workers: list[dict[str, Any]] = []
         self.rows: list[list[float]] = []
         self.events: list[str] = []
@@ -60,6 +61,8 @@ class Told:
             assert requests >= self.requests.get(number, 0)
             self.requests[number] = requests
             self.failed[number] = failed
+        for row in data["routeNumbers"] if "routeNumbers" in data else data.get("routes", []):
+            self.routes[row[0]] = row[3]
         for row in data.get("pools", []):
             self.pools[row[0]] = row[6]
         self.workers = data.get("workers") or self.workers
@@ -118,6 +121,7 @@ def test_the_stream_agrees_with_the_client(
         assert told.totals["outcomes"] == {"ok": fine + wrong}  # all were passed on
         assert sum(told.requests.values()) == fine + wrong
         assert sum(told.failed.values()) == wrong
+        assert told.routes == {0: fine, 1: wrong}
         assert told.pools == {"web": fine, "bad": wrong}
         assert sum(worker["requests"] for worker in told.workers) == fine + wrong
         # Each row is a rate over about a second; a busy machine makes some longer, and none much shorter.

@@ -436,6 +436,7 @@ class StreamState(Record, frozen=True, kw_only=True):
     pool_numbers: list[tuple[Any, ...]]
     certificates: list[StreamCertificate]
     routes: list[StreamRoute]
+    route_numbers: list[tuple[Any, ...]]
     backends: list[StreamBackendWhole]
     seconds: list[StreamRow] | None
     minutes: list[StreamRow] | None
@@ -455,6 +456,7 @@ class StreamTick(Record, frozen=True, kw_only=True, omit_defaults=True):
     listeners: list[Listener] | None = None
     certificates: list[StreamCertificate] | None = None
     pools: list[tuple[Any, ...]] = msgspec.field(default_factory=list)
+    routes: list[tuple[Any, ...]] = msgspec.field(default_factory=list)
     numbers: list[tuple[Any, ...]] = msgspec.field(default_factory=list)
     points: list[tuple[int, float, float | None]] = msgspec.field(default_factory=list)
     states: list[StreamBackend] = msgspec.field(default_factory=list)

@@ -20,10 +20,11 @@ import msgspec
 from headgate import __version__
 from headgate.admin import documents as doc
 from headgate.admin.host import Host
-from headgate.admin.meters import TURN, BackendMeter, PoolMeter
+from headgate.admin.meters import TURN, BackendMeter, PoolMeter, RouteMeter
 from headgate.admin.reads import listener_list, worker_list
 from headgate.observe import status
 from headgate.observe.history import History, merged
+from headgate.observe.names import route_name
 from headgate.observe.processes import Processes
 from headgate.resilience import slow_start
 from headgate.runtime.overrides import PoolChanges
@@ -110,6 +111,8 @@ class Feed:
         self._backends: dict[tuple[str, str], _Backend] = {}
         self._pools: dict[str, PoolMeter] = {}
         self._pools_told: dict[str, tuple[Any, ...]] = {}
+        self._routes: list[RouteMeter] = []
+        self._routes_told: list[tuple[Any, ...]] = []
         self._numbers = 0
         self._layout: object = None
         self._known: dict[str, Any] = {}
@@ -162,12 +165,14 @@ class Feed:
 
     def look(self) -> None:
         """One look, told to all readers. To be called once a second."""
+        self._beats += 1
         segment = self._host.controller.segment
         now = self._now()
         whole = self._same_layout()
         totals = status.total_status(segment)
         buckets = merged([pool.look(segment, now) for pool in self._pools.values()])
         points = self._look_at_backends(now)
+        self._look_at_routes(now)
         row = minute = None
         errors = totals.statuses["5xx"]
         if self._before is not None and now > self._before[0]:
@@ -201,6 +206,7 @@ class Feed:
                     listeners=self._changed("listeners", listener_list(self._host)),
                     certificates=self._changed_certificates(),
                     pools=self._pool_numbers(),
+                    routes=self._changed_routes(),
                     numbers=self._backend_numbers(),
                     points=points,
                     states=self._states(),
@@ -264,6 +270,11 @@ class Feed:
             if name in config.pools
         }
         self._pools_told = {name: told for name, told in self._pools_told.items() if name in self._pools}
+        routes = controller.names.routes
+        known_routes = {meter.slot: meter for meter in self._routes if meter.slot}
+        slots_of_routes = [routes.get(route_name(route), 0) for route in config.routes]
+        self._routes = [known_routes.get(slot) or RouteMeter(slot) for slot in slots_of_routes]
+        self._routes_told = []
         described = (self._pool_list(), self._route_list())
         same = self._changed("layout", described) is None and same
         return not same and not first
@@ -292,7 +303,6 @@ class Feed:
 
     def _changed_certificates(self) -> list[doc.StreamCertificate] | None:
         """They change by the day, and when a file does: looked at once a minute."""
-        self._beats += 1
         return self._changed("certificates", self._certificate_list()) if self._beats % 60 == 1 else None
 
     def _certificate_list(self) -> list[doc.StreamCertificate]:
@@ -362,6 +372,20 @@ class Feed:
                     found.append((backend.number, *numbers))
                 backend.told = numbers
         return found
+
+    def _look_at_routes(self, now: float) -> None:
+        """Those whose turn it is."""
+        turns = -(-len(self._routes) // TURN) or 1
+        for meter in self._routes[self._beats % turns :: turns]:
+            meter.look(self._host.controller.segment, now)
+
+    def _route_numbers(self) -> list[tuple[Any, ...]]:
+        return [(index, *meter.numbers) for index, meter in enumerate(self._routes) if meter.numbers is not None]
+
+    def _changed_routes(self) -> list[tuple[Any, ...]]:
+        numbers = self._route_numbers()
+        told, self._routes_told = set(self._routes_told), numbers
+        return [row for row in numbers if row not in told]
 
     def _pool_numbers(self) -> list[tuple[Any, ...]]:
         found = []
@@ -436,6 +460,7 @@ class Feed:
                     (name, *meter.numbers, name in host.controller.in_panic) for name, meter in self._pools.items()
                 ],
                 routes=self._route_list(),
+                route_numbers=self._route_numbers(),
                 backends=backends,
                 seconds=[row for row in self.history.seconds if row[0] > known.after] if history else None,
                 minutes=[row for row in self.history.minutes if row[0] > known.after - 60] if history else None,

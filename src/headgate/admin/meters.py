@@ -133,6 +133,31 @@ class PoolMeter:
         return more
 
 
+class RouteMeter:
+    """One route. slot: where it is counted; 0: with others that found no place, so there is nothing to say of it."""
+
+    __slots__ = ("_last", "numbers", "slot")
+
+    def __init__(self, slot: int) -> None:
+        self.slot = slot
+        self.numbers: tuple[float, float, int] | None = None
+        """(requests/s that ended, answers 5xx/s, requests that ended)."""
+        self._last: tuple[float, int, int] | None = None
+
+    def look(self, segment: Segment, now: float) -> None:
+        """Read the counters."""
+        if self.slot == 0:
+            return
+        status = segment.route_totals(self.slot)["status"]
+        look = (now, sum(status), status[5])
+        last, self._last = self._last, look
+        if last is None or any(new < old for new, old in zip(look, last, strict=True)) or now <= last[0]:
+            self.numbers = (0.0, 0.0, look[1])
+            return
+        for_s = now - last[0]
+        self.numbers = (round((look[1] - last[1]) / for_s, 2), round((look[2] - last[2]) / for_s, 2), look[1])
+
+
 def _mean_ms(before: _Look, now: _Look) -> float | None:
     answered = now.first_bytes - before.first_bytes
     return round((now.first_byte_ns - before.first_byte_ns) / answered / 1e6, 3) if answered else None

@@ -27,6 +27,7 @@ import { Timeline } from "./timeline.js";
 
 const STALE_MS = 3000; // the balancer says something every second
 const SOON_DAYS = 14; // whatever renews it should have done so by then
+const ROUTES = 200; // rows of the table
 const NAMED = 6; // backends in trouble that are named at the top
 
 const model = new Model();
@@ -72,7 +73,7 @@ const stream = new Stream(token.get, () => model.seen, {
     plan();
   },
   state(word, detail = {}) {
-    link = { word, ...detail };
+    link = { ...detail, word };
     if (word === "refused") refused(detail);
     showLink();
   },
@@ -319,9 +320,10 @@ for (const input of document.querySelectorAll("input[name=range]")) {
 
 function routes() {
   const body = byId("route-rows");
+  const shown = model.routes.slice(0, ROUTES);
   if (drawn.layout !== model.layout) {
     body.replaceChildren(
-      ...model.routes.map((route) =>
+      ...shown.map((route) =>
         el(
           "tr",
           {},
@@ -329,14 +331,21 @@ function routes() {
           el("td", {}, el("code", { text: route.pathPrefix })),
           el("td", { text: route.listener ?? "all" }),
           el("td", { text: route.pool }),
-          el("td", { class: "number" }),
+          ...[0, 1, 2].map(() => el("td", { class: "number" })),
         ),
       ),
     );
+    byId("more-routes").hidden = shown.length === model.routes.length;
+    setText(byId("more-routes"), `and ${count(model.routes.length - shown.length)} more, which GET /config names`);
   }
-  model.routes.forEach((route, index) =>
-    setText(body.children[index].lastChild, rate(model.pools.get(route.pool)?.numbers[0] ?? 0)),
-  );
+  shown.forEach((route, index) => {
+    const cells = body.children[index].children;
+    // Counted together with others, where there are more routes than places to count them.
+    const [perSecond, failing, requests] = route.numbers ?? [];
+    setText(cells[4], perSecond === undefined ? "–" : rate(perSecond));
+    setText(cells[5], failing === undefined ? "–" : rate(failing));
+    setText(cells[6], requests === undefined ? "–" : count(requests));
+  });
 }
 
 function process() {

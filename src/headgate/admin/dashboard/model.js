@@ -101,7 +101,8 @@ export class Model {
     );
     for (const backend of this.backends.values()) this.pools.get(backend.pool)?.members.push(backend);
     this.#poolNumbers(message.poolNumbers);
-    this.routes = message.routes;
+    this.routes = message.routes.map((route) => ({ ...route, numbers: null }));
+    this.#routeNumbers(message.routeNumbers ?? []);
     this.workers = message.workers;
     this.listeners = message.listeners;
     this.certificates = message.certificates ?? [];
@@ -123,6 +124,7 @@ export class Model {
     if (message.certificates) this.certificates = message.certificates;
     if (this.about && message.row) this.about.ready = message.ready ?? true;
     this.#poolNumbers(message.pools ?? []);
+    this.#routeNumbers(message.routes ?? []);
     for (const [id, ...numbers] of message.numbers ?? []) {
       const backend = this.backends.get(id);
       if (backend) backend.numbers = numbers;
@@ -149,6 +151,10 @@ export class Model {
       const pool = this.pools.get(name);
       if (pool) pool.numbers = numbers;
     }
+  }
+
+  #routeNumbers(rows) {
+    for (const [index, ...numbers] of rows) if (this.routes[index]) this.routes[index].numbers = numbers;
   }
 
   /** Newest first. What was told twice is kept once. */

@@ -74,7 +74,7 @@ class BackendView {
           : WORDS[backend.state],
     );
     setText(this.name, backend.name);
-    setText(this.url, backend.url === backend.name ? "" : backend.url);
+    setText(this.url, backend.url === backend.name ? "" : backend.url.replace(/^http:\/\//, ""));
     // Of what simply works the reason is no news.
     setText(this.reason, tone === "ok" ? "" : [backend.reason, ...backend.more].join("; "));
     setText(this.manage.lastChild, ` ${backend.name}`);

@@ -81,7 +81,8 @@ export class Timeline {
       text: (today ? "" : `${dayOf(event.time)} `) + timeOf(event.time),
     });
     const who = group
-      .slice(0, NAMES)
+      .slice(-NAMES)
+      .reverse()
       .map((one) => (one.backend ? `${one.pool}/${one.backend}` : one.pool))
       .filter(Boolean)
       .join(", ");
