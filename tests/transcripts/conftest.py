@@ -18,6 +18,15 @@ Converse = Callable[..., Conversation]
 SIDE = os.environ.get("HEADGATE_TRANSCRIPTS_TLS", "")
 
 
+# What these are about looks different through TLS: both are asked every time.
+ALWAYS = {"test_continue", "test_half_close", "test_pipelining", "test_truncated", "test_upgrade"}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if not SIDE and metafunc.module.__name__.rpartition(".")[2] in ALWAYS and "side" in metafunc.fixturenames:
+        metafunc.parametrize("side", ["", "both"], ids=["plain", "tls"])
+
+
 @pytest.fixture
 def side() -> str:
     """Who speaks TLS in this test; "" for nobody."""

@@ -73,6 +73,7 @@ cdef class ClientConnection(Connection):
     cdef void _shake(self, bint waited) noexcept
     cdef bint _identify(self) noexcept
     cdef void _shaken(self, int outcome) noexcept
+    cdef void _tell_failed(self) noexcept
     cdef void _run(self) noexcept
     cdef bint _introduced(self) noexcept
     cdef void _name_peer(self) noexcept

@@ -8,6 +8,8 @@ Input buffer while a request is served:
 The head stays where it is until the exchange is over (retries, the log and strategies read it). Decoded body bytes stay as long as
 there is room, so the buffer itself is the replay buffer: rewind() works until they had to be overwritten.
 """
+import logging
+
 from cpython.ref cimport PyObject
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
@@ -52,6 +54,11 @@ cdef enum:
     TURN_BYTES = 262144
     # What is read and dropped after the last answer, so that it is not overtaken by a reset.
     LINGER_BYTES = 65536
+
+cdef int64_t HANDSHAKES_SAID_EVERY_NS = 10000000000
+
+logger = logging.getLogger("headgate.engine")
+
 
 cdef class Acceptor(Handler):
     """Accepts connections of one listener. Level-triggered, shared between workers with EPOLLEXCLUSIVE."""
@@ -444,6 +451,7 @@ cdef class ClientConnection(Connection):
             self.plain_on_tls = True
             self.readable = True
         elif outcome == TLS_FAILED:
+            self._tell_failed()
             # The alert must not be overtaken by a reset.
             self.state = DOWN_LINGER
             self.lingered = 0
@@ -454,6 +462,21 @@ cdef class ClientConnection(Connection):
             return
         self.ctx.arm(&self.timer, self.acceptor.listener.client_header, TIMER_HEADER)
         self._run()
+
+    cdef void _tell_failed(self) noexcept:
+        """Who sets clients up needs to know why they are refused; who scans the port may not fill the log."""
+        cdef Listener listener = self.acceptor.listener
+        if listener.handshakes_said and self.ctx.now - listener.handshakes_said < HANDSHAKES_SAID_EVERY_NS:
+            listener.handshakes_failed += 1
+            return
+        try:
+            more = f" (and {listener.handshakes_failed} more since the last such line)" if listener.handshakes_failed else ""
+            logger.info("listener %s: no TLS with %s: %s%s", listener.bind, (<bytes>self.peer_text[:self.peer_length]).decode("latin-1"),
+                        self.tls.reason.decode(), more)
+        except BaseException as exception:
+            self.ctx.error("the line of a failed handshake", exception)
+        listener.handshakes_said = self.ctx.now
+        listener.handshakes_failed = 0
 
     cdef bint _identify(self) noexcept:
         """Who is it? False: there is no telling, so it is not served."""

@@ -39,6 +39,8 @@ cdef class Listener:
     cdef bytes hsts                     # the whole header line; None = none
     cdef int redirect_https             # port that requests are sent away to; 0 = they are served
     cdef TimerQueue *handshake
+    cdef int64_t handshakes_said        # ns: when handshakes that failed were last told in the log
+    cdef uint32_t handshakes_failed     # since then
     cdef public bint closing            # every answer says Connection: close: the listener is going, or this process
     cdef uint32_t max_connections
     cdef uint32_t max_connections_per_client

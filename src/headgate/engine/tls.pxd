@@ -39,6 +39,7 @@ cdef class Tls:
     cdef bint drained               # the last read emptied the socket; new bytes bring a new edge
     cdef bint ended                 # the kernel has told of FIN, and tells no more: read until it comes
     cdef bint holding               # OpenSSL may hold plain bytes of the last record
+    cdef bint over                  # the peer's close_notify came behind bytes that were given away first
     cdef bint broken                # no more TLS on this connection, not even close_notify
     cdef bint closed                # our close_notify is out
     cdef bint close_later           # it is due once OpenSSL holds nothing any more

@@ -247,7 +247,7 @@ cdef class Tls:
                 data = self.unsent[self.unsent_pos:] + data
         except BaseException:
             desk.dirty = True
-            self.broken = True
+            self.closed = True
             return -1
         self.unsent = data
         self.unsent_pos = 0
@@ -270,19 +270,23 @@ cdef class Tls:
             if errno == EAGAIN:
                 return 0
             if errno != EINTR:
-                self.broken = True
+                # Nothing goes out any more; what the peer said before can still be read.
+                self.closed = True
+                self.unsent = None
                 return -1
 
     # -- plain bytes --------------------------------------------------------------------------------------------
 
     cdef bint more(self) noexcept:
-        return (not self.drained or self.holding
+        return (not self.drained or self.holding or self.over or self.broken
                 or (self.raw != NULL and _record(self.raw.data + self.raw_pos, self.raw_end - self.raw_pos) != 0))
 
     cdef int64_t receive(self, int fd, BufferPool *buffers, char *into, size_t space) noexcept:
         """Plain bytes of as many records as have arrived and fit."""
         cdef int64_t total = 0
         cdef int got
+        if self.over or self.broken:
+            return 0 if self.over else -2
         while True:
             if not self.holding and not self._feed(False):
                 if total:
@@ -303,14 +307,13 @@ cdef class Tls:
                     break
             elif got == -1:
                 # A ticket, a new key: nothing for us, and perhaps something to be answered.
-                if self._send_outgoing(fd) < 0:
-                    got = -2
-                    self.broken = True
+                self._send_outgoing(fd)
             if got == 0 or got == -2:
                 self._send_outgoing(fd)
                 self.desk.clear()
                 if total:
-                    self.holding = True         # the end is told by the next call
+                    self.over = got == 0
+                    self.broken = got != 0      # told by the next call
                     break
                 self._release(buffers)
                 return got
