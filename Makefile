@@ -16,7 +16,7 @@ ENGINE := $(wildcard src/headgate/engine/*.pyx src/headgate/engine/*.pxd src/hea
 # Arguments for pytest and for the benchmark: make test ARGS='-k sticky', make bench ARGS='--quick --case small'.
 ARGS   ?=
 
-.PHONY: help venv run test lint types docs build bench bench-memory bench-check bench-order bench-scale simulate fuzz faults-long soak soak-ops tls-audit screenshots sanitize clean
+.PHONY: help venv run test lint types docs build bench bench-memory bench-check bench-order bench-scale bench-scrape simulate fuzz faults-long soak soak-ops tls-audit screenshots sanitize clean
 
 help: ## Show this list
 	@echo 'make <target>, where <target> is one of:'
@@ -75,6 +75,9 @@ bench-order: venv ## Does the simulated order of the strategies hold for real pr
 
 bench-scale: venv ## 4,000 routes and 5,000 backends: load, check, reload, and what a request costs
 	@$(BIN)/python -m bench.scale $(ARGS)
+
+bench-scrape: venv ## What a scrape of /metrics costs with 1,000 backends, and whether traffic notices
+	@$(BIN)/python -m bench.scrape $(ARGS)
 
 sanitize: venv ## Build the engine with AddressSanitizer and UBSan, and run tests with it
 	@tools/sanitize.sh $(BIN)/python $(ARGS)

@@ -64,6 +64,7 @@ class Case:
     backends: int = 3
     access_log: bool = False
     strategy: str = "round_robin"  # Headgate's name for it; the others' names stand in proxies.py
+    tls: bool = False  # clients speak TLS; the certificate is on P-256
     floor: str = ""  # which bare relay can carry it: "relay" or "splice"
     peers: tuple[str, ...] = ("nginx", "haproxy", "caddy")
     pool: Mapping[str, Any] = field(default_factory=dict)  # further settings of Headgate's pool
@@ -125,6 +126,30 @@ CASES = {
         _many("many", "round robin", "round_robin"),
         _many("many-p2c", "power of two choices", "p2c"),
         _many("many-lc", "least connections", "least_connections"),
+        Case(
+            "tls",
+            "small answers by TLS, 64 keep-alive connections",
+            (Goal("nginx", 0.95),),
+            tls=True,
+            peers=("nginx", "haproxy"),
+        ),
+        Case(
+            "tlsclose",
+            "a new TLS connection for every request, none resumed",
+            (Goal("nginx", 1.1),),
+            fields=["Connection: close"],
+            tls=True,
+            peers=("nginx", "haproxy"),
+        ),
+        Case(
+            "tls1m",
+            "answers of 1 MiB by TLS, 16 connections",
+            (Goal("nginx", 1.0),),
+            connections=16,
+            path=LARGE,
+            tls=True,
+            peers=("nginx", "haproxy"),
+        ),
         Case("logged", "small answers, access log written to a file", (Goal("nginx", 0.85),), access_log=True),
         Case(
             "policies",

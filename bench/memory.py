@@ -2,6 +2,7 @@
 
     base    the process tree at start: supervisor and one worker
     idle    4,000 clients that have asked once and keep their connection: bytes of the tree for each of them
+    tls     the same by TLS
     slow    2,000 readers that have asked for 1 MiB, have taken a little, and then take nothing: the worst a proxy can
             meet that has no time limit
 
@@ -22,6 +23,7 @@ import re
 import resource
 import selectors
 import socket
+import ssl
 import struct
 import sys
 import tempfile
@@ -56,6 +58,7 @@ PATIENCE_S = 30.0
 
 SLOW = Case("slow", "slow readers of 1 MiB", connections=READERS, path=LARGE, backends=1)
 IDLE = Case("idle", "clients that keep their connection", connections=CLIENTS)
+TLS = replace(IDLE, name="tls", tls=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,10 +161,15 @@ def _expect_ok(answer: bytes) -> None:
 
 def ask_once(url: str, count: int) -> list[socket.socket]:
     """`count` clients that have had one answer, and stay. They come 16 at a time, as they would."""
-    host, _, port = url.removeprefix("http://").partition(":")
+    scheme, _, rest = url.partition("://")
+    host, _, port = rest.partition(":")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     clients: list[socket.socket] = []
     while len(clients) < count:
-        some = [socket.create_connection((host, int(port)), timeout=PATIENCE_S) for _ in range(16)]
+        some: list[socket.socket] = [socket.create_connection((host, int(port)), timeout=PATIENCE_S) for _ in range(16)]
+        if scheme == "https":
+            some = [context.wrap_socket(client) for client in some]
         for client in some:
             client.sendall(b"GET %b HTTP/1.1\r\nHost: h\r\n\r\n" % IDLE.path.encode())
         for client in some:
@@ -216,6 +224,7 @@ def slow(proxy: Proxy) -> tuple[float, list[str]]:
 CASES: dict[str, tuple[Case, Measure, list[str], float, str]] = {
     "base": (replace(IDLE, name="base"), base, ["in all"], 45 * MIB, ""),
     "idle": (IDLE, idle, ["for each of 4,000 clients"], 700, ""),
+    "tls": (TLS, idle, ["for each of 4,000 TLS clients"], 1.0, "nginx"),
     "slow": (SLOW, slow, ["processes", "sockets", "pipes", "in all"], 1.2, "haproxy"),
 }
 

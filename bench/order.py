@@ -14,6 +14,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
+import platform
 import sys
 import tempfile
 from collections import deque
@@ -45,6 +47,9 @@ SUBJECTS = (
 LATE_S = 0.05
 TRIES = 4
 _ROOT = Path(__file__).parents[1]
+PAGE = _ROOT / "docs" / "simulation.md"
+# What stands between these is replaced by --docs.
+_BEGIN, _END = "<!-- bench.order -->\n", "<!-- /bench.order -->\n"
 
 
 class _Client(asyncio.Protocol):
@@ -171,13 +176,36 @@ def table(found: dict[str, list[Turn]]) -> str:
     return "\n".join(lines)
 
 
+def publish(page: str, text: str) -> str:
+    """The page with `text` in the place for it. Raises ValueError where there is none."""
+    before, begin, rest = page.partition(_BEGIN)
+    _, end, after = rest.partition(_END)
+    if not begin or not end:
+        raise ValueError(f"the page has no {_BEGIN.strip()} and {_END.strip()}")
+    return f"{before}{begin}{text}\n{end}{after}"
+
+
+def conditions(there: dict[str, str], rounds: int, repeated: int) -> str:
+    """What the figures were measured with."""
+    machine = f"{len(os.sched_getaffinity(0))} cores, {platform.system()} {platform.release()}"
+    software = ", ".join(f"{name} {version}" for name, version in there.items() if name != "floor")
+    return (
+        f"Medians of {rounds} rounds of turns of {WARM_UP_S + MEASURED_S:g} s; "
+        f"{repeated} turns were late and repeated.\n{machine}, Python {platform.python_version()}, {software}."
+    )
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser("bench.order", description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--load", type=float, default=0.75, help="of the capacity of the backends (default: 0.75)")
     parser.add_argument("--service", choices=("constant", "exponential", "lognormal"), default="exponential")
     parser.add_argument("--json", metavar="FILE", help="write every turn there")
+    parser.add_argument("--docs", action="store_true", help=f"put the table into {PAGE.relative_to(_ROOT)}")
     args = parser.parse_args(argv)
+    if args.docs:
+        publish(PAGE.read_text(), "")  # told now, not after the work, when there is no place for it
+    repeated = 0
     there = versions()
     subjects = [subject for subject in SUBJECTS if subject[1] in there]
     found: dict[str, list[Turn]] = {subject[0]: [] for subject in subjects}
@@ -192,9 +220,13 @@ def main(argv: list[str] | None = None) -> int:
             while not tried or (tried[-1].late_s > LATE_S and len(tried) < TRIES):
                 tried.append(turn(subject, workload))
                 print(f"round {number + 1}: {subject[0]}: {tried[-1]}", file=sys.stderr, flush=True)
+            repeated += len(tried) - 1
             found[subject[0]].append(min(tried, key=lambda one: one.late_s))
-    print(", ".join(f"{name} {version}" for name, version in there.items() if name != "floor"))
-    print(table({title: turns for title, turns in found.items() if turns}))
+    text = table({title: turns for title, turns in found.items() if turns})
+    text += f"\n\n{conditions(there, args.rounds, repeated)}"
+    print(text)
+    if args.docs:
+        PAGE.write_text(publish(PAGE.read_text(), text))
     if args.json:
         text = json.dumps({title: [str(one) for one in turns] for title, turns in found.items()}, indent=1)
         Path(args.json).write_text(text + "\n")

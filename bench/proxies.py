@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from string import Template
 
+from tests import pki
 from tests.e2e.harness.ports import HeldPort
 from tests.e2e.harness.processes import Process, Processes
 from tests.e2e.harness.waiting import eventually
@@ -89,21 +90,43 @@ class Backends:
 class Proxy:
     """A running proxy."""
 
-    def __init__(self, name: str, process: Process, port: HeldPort) -> None:
+    def __init__(self, name: str, process: Process, port: HeldPort, case: Case) -> None:
         self.name = name
         """In the table; a variant of Headgate gets its own."""
         self.pid = process.pid
         self._process = process
         self._port = port
+        self._tls = case.tls
         _await_port(process, port.number)
 
     @property
     def url(self) -> str:
-        return self._port.url
+        return f"https://{self._port.address[0]}:{self._port.number}" if self._tls else self._port.url
 
     def close(self) -> None:
         self._process.close()
         self._port.close()
+
+
+def _pair(directory: Path) -> Path:
+    """A certificate on P-256 and its key, in one file."""
+    path = directory / "pair.pem"
+    if not path.exists():
+        issued = pki.Authority().issue("127.0.0.1")
+        path.write_bytes(issued.cert_pem + issued.key_pem)
+        path.chmod(0o600)
+    return path
+
+
+def _nginx_tls(directory: Path, case: Case) -> dict[str, str]:
+    """Versions as Headgate has them; resumption as both have it unless told otherwise: by tickets."""
+    if not case.tls:
+        return {"ssl": "", "pair": ""}
+    pair = _pair(directory)
+    return {
+        "ssl": " ssl",
+        "pair": f"ssl_certificate {pair}; ssl_certificate_key {pair}; ssl_protocols TLSv1.2 TLSv1.3;",
+    }
 
 
 def _nginx(processes: Processes, directory: Path, case: Case, addresses: list[str]) -> Proxy:
@@ -124,9 +147,10 @@ def _nginx(processes: Processes, directory: Path, case: Case, addresses: list[st
         balance=_NGINX_BALANCE[case.strategy],
         servers=servers,
         idle=max(64, len(addresses)),
+        **_nginx_tls(directory, case),
     )
     argv = _pinned(PROXY_CORE, "nginx", "-c", config, "-e", directory / "nginx-error.log")
-    return Proxy("nginx", processes.start(argv), port)
+    return Proxy("nginx", processes.start(argv), port, case)
 
 
 def _haproxy(processes: Processes, directory: Path, case: Case, addresses: list[str]) -> Proxy:
@@ -136,6 +160,7 @@ def _haproxy(processes: Processes, directory: Path, case: Case, addresses: list[
         "haproxy.cfg",
         directory / "haproxy.cfg",
         port=port.number,
+        tls=f" ssl crt {_pair(directory)} ssl-min-ver TLSv1.2" if case.tls else "",
         balance=_HAPROXY_BALANCE[case.strategy],
         servers=servers,
         # HAProxy writes no files; its lines go to standard output, and that to a file.
@@ -144,15 +169,16 @@ def _haproxy(processes: Processes, directory: Path, case: Case, addresses: list[
     )
     # -q only silences the start; a shell would add a process, so the file is opened by `sh -c exec`.
     argv = _pinned(PROXY_CORE, "sh", "-c", f"exec haproxy -f {config} > {directory}/haproxy-access.log")
-    return Proxy("haproxy", processes.start(argv), port)
+    return Proxy("haproxy", processes.start(argv), port, case)
 
 
 def _headgate(processes: Processes, directory: Path, case: Case, addresses: list[str]) -> Proxy:
     port = HeldPort()
     log = {"format": "text", "path": str(directory / "headgate-access.log")} if case.access_log else {"format": "off"}
+    tls = {"tls": {"certificates": [str(_pair(directory))]}} if case.tls else {}
     config = {
         "access_log": log,
-        "listeners": [{"bind": port.bind}],
+        "listeners": [{"bind": port.bind, **tls}],
         # No active checks: the others make none in this set-up.
         "pools": {
             "web": {
@@ -167,13 +193,13 @@ def _headgate(processes: Processes, directory: Path, case: Case, addresses: list
     path.write_text(json.dumps(config))
     argv = _pinned(PROXY_CORE, sys.executable, "-m", "headgate", "run", "-c", path)
     # A user's strategy of this folder is found where the program is started.
-    return Proxy("headgate", processes.start(argv, cwd=_ROOT), port)
+    return Proxy("headgate", processes.start(argv, cwd=_ROOT), port, case)
 
 
 def _floor(processes: Processes, directory: Path, case: Case, addresses: list[str]) -> Proxy:
     port = HeldPort()
     argv = _pinned(PROXY_CORE, sys.executable, "-m", "bench.floor_main", case.floor, str(port.number), *addresses)
-    return Proxy("floor", processes.start(argv, cwd=_ROOT), port)
+    return Proxy("floor", processes.start(argv, cwd=_ROOT), port, case)
 
 
 def _caddy(processes: Processes, directory: Path, case: Case, addresses: list[str]) -> Proxy:
@@ -190,7 +216,7 @@ def _caddy(processes: Processes, directory: Path, case: Case, addresses: list[st
     # One worker, as the others have: Go's threads that run at once.
     environment = {**os.environ, "GOMAXPROCS": "1", "HOME": str(directory), "XDG_DATA_HOME": str(directory)}
     argv = _pinned(PROXY_CORE, "caddy", "run", "--config", config, "--adapter", "caddyfile")
-    return Proxy("caddy", processes.start(argv, env=environment), port)
+    return Proxy("caddy", processes.start(argv, env=environment), port, case)
 
 
 def _version(*argv: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import functools
 import ipaddress
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -180,3 +181,20 @@ def _name(text: str) -> x509.GeneralName:
 def fingerprint(pem: bytes) -> str:
     """SHA-256 of a certificate, in hexadecimal."""
     return x509.load_pem_x509_certificate(pem).fingerprint(hashes.SHA256()).hex()
+
+
+def with_certificates(text: str, directory: Path) -> str:
+    """With the files that `text` names made in `directory`."""
+    root = Authority()
+    pairs: dict[str, Issued] = {}
+    for stem, suffix in re.findall(r'"/etc/headgate/([\w-]+)\.(pem|key)"', text):
+        issued = pairs.setdefault(stem, root.issue(f"{stem}.example", key="rsa" if stem.endswith("-rsa") else "ec"))
+        data = {"pem": issued.cert_pem, "key": issued.key_pem}[suffix]
+        if stem in ("clients", "internal-ca"):
+            data = root.pem
+        elif stem == "revoked":
+            data = root.revoke()
+        path = directory / f"{stem}.{suffix}"
+        path.touch(0o600)
+        path.write_bytes(data)
+    return text.replace("/etc/headgate/", f"{directory}/")

@@ -63,8 +63,8 @@ class Both:
 
     def __init__(self, processes: Processes, directory: Path, backend: str) -> None:
         self.root = pki.Authority()
-        ec = self.root.issue(NAME).write(directory, "ec")
-        rsa = self.root.issue(NAME, key="rsa").write(directory, "rsa")
+        ec = self.root.issue(NAME, days=90).write(directory, "ec")
+        rsa = self.root.issue(NAME, key="rsa", days=90).write(directory, "rsa")
         self.headgate, self.nginx = HeldPort(), HeldPort()
         user = "user root;" if os.geteuid() == 0 else ""
         configuration = directory / "nginx.conf"

@@ -301,7 +301,7 @@ _PANELS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
                 "Client connections",
                 "short",
                 [
-                    (f"headgate_client_connections{{{HERE}}}", "{{instance}} open"),
+                    (f"sum by (instance) (headgate_client_connections{{{HERE}}})", "{{instance}} open"),
                     (
                         f"sum by (instance) ({rate('headgate_client_connections_accepted_total')})",
                         "{{instance}} accepted/s",

@@ -197,7 +197,7 @@ TEXT: dict[Kind, str] = {
     Kind.QUEUE_TIMEOUT: "No backend had room within `timeouts.queue`.",
     Kind.SLOW_CLIENT: "The client took nothing of its answer for `timeouts.client_write`.",
     Kind.HEDGE_LOST: "A second attempt that was not needed: another one answered first. No exchange ends so.",
-    Kind.TLS_VERIFY: "The backend's certificate is not one to trust: expired, of another name, of an unknown authority. Nothing was sent to it.",
+    Kind.TLS_VERIFY: "The backend's certificate is expired, of another name, or of an unknown authority: nothing was sent.",
     Kind.TLS_HANDSHAKE: "The backend and the balancer could not agree on TLS, or the backend refused our certificate.",
 }
 """What each kind means, for docs/errors.md."""

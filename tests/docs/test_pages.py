@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from headgate.config.load import load
+from tests import pki
 
 from . import session
 from .page import GENERATED, PAGES, ROOT, Block, blocks, pattern
@@ -56,10 +57,11 @@ def whole(part: dict[str, Any], table: str) -> dict[str, Any]:
 @pytest.mark.parametrize(("name", "block"), configurations(), ids=lambda value: value if isinstance(value, str) else "")
 def test_configurations_would_run(name: str, block: Block, tmp_path: Path) -> None:
     path = tmp_path / "headgate.toml"
-    path.write_text(block.text)
+    text = pki.with_certificates(block.text, tmp_path)
+    path.write_text(text)
     if "[[listeners]]" not in block.text or "in" in block.notes:
         path = tmp_path / "headgate.json"
-        path.write_text(json.dumps(whole(tomllib.loads(block.text), block.notes.get("in", "top"))))
+        path.write_text(json.dumps(whole(tomllib.loads(text), block.notes.get("in", "top"))))
     load(path, {})
 
 

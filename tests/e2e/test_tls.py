@@ -18,7 +18,7 @@ from tests import pki
 
 from .conftest import MakeBackend
 from .harness.backends import Backend, echo
-from .harness.headgate import COMMAND, Headgate, pool
+from .harness.headgate import Headgate, pool
 from .harness.ports import HeldPort
 from .harness.processes import Processes
 from .harness.tls import Https, trusting
@@ -192,41 +192,6 @@ def test_optional_and_routes_by_certificate(start: Start, tmp_path: Path, make_b
             answer = b"".join(iter(lambda: sock.recv(4096), b""))
         assert b'"backend": "everybody"' in answer
         assert b"SUCCESS" not in answer
-
-
-def check(tmp_path: Path, config: Mapping[str, Any]) -> subprocess.CompletedProcess[str]:
-    path = tmp_path / "check.json"
-    path.write_text(json.dumps(config))
-    command = [*COMMAND, "check", "-c", str(path)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False, cwd=tmp_path)
-
-
-def test_check_opens_every_pair(tmp_path: Path) -> None:
-    pair(tmp_path, "a", A)
-    pair(tmp_path, "soon", ROOT.issue("soon.example", days=5.5))
-    certificates = [{"cert": f"{name}.pem", "key": f"{name}.key"} for name in ("a", "soon")]
-    config = {
-        "listeners": [{"bind": "127.0.0.1:0", "tls": {"certificates": certificates}}],
-        "routes": [{"pool": "web"}, {"pool": "web", "host": "shop.example"}],
-        "pools": {"web": pool("https://127.0.0.1:9", tls={"verify": False})},
-    }
-    done = check(tmp_path, config)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == "check.json: fine (1 listener, 2 routes, 1 pool, 1 backend, 2 certificates)\n".replace(
-        "check.json", str(tmp_path / "check.json")
-    )
-    said = done.stderr.splitlines()
-    assert "warning: listeners[0].tls.certificates[1].cert: soon.pem expires in 5 days, on" in said[0]
-    assert "warning: routes[1].host: no certificate of listeners[0].tls is for shop.example" in said[1]
-    assert "warning: pools.web.tls.verify: pool web: certificates of its backends are not verified" in said[2]
-    assert len(said) == 3
-
-    certificates[0]["key"], certificates[1]["key"] = "soon.key", "a.key"
-    done = check(tmp_path, config)
-    assert done.returncode == 2
-    assert "certificates[0].key: soon.key does not belong to the certificate" in done.stderr
-    assert "certificates[1].key: a.key does not belong to the certificate" in done.stderr
-    assert "PRIVATE" not in done.stderr
 
 
 def test_embedded(tmp_path: Path) -> None:

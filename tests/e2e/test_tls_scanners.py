@@ -1,7 +1,8 @@
-"""sslyze finds nothing at Headgate that it does not find at nginx, on the same OpenSSL. (testssl.sh: make tls-audit.)"""
+"""sslyze finds nothing at Headgate that it does not find at nginx, on the same OpenSSL (testssl.sh: make tls-audit)."""
 
 from __future__ import annotations
 
+import importlib
 import warnings
 from pathlib import Path
 from typing import Any
@@ -29,15 +30,17 @@ def scan(ports: dict[str, HeldPort]) -> dict[str, Any]:
     """What sslyze says of each."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        import sslyze
-
+        sslyze: Any = importlib.import_module("sslyze")  # takes a second, and does not say what it exports
+        commands = {sslyze.ScanCommand(name) for name in SCANS}
         scanner = sslyze.Scanner()
         scanner.queue_scans(
-            sslyze.ServerScanRequest(
-                server_location=sslyze.ServerNetworkLocation(hostname=NAME, port=port.number, ip_address=port.host),
-                scan_commands={sslyze.ScanCommand(name) for name in SCANS},
-            )
-            for port in ports.values()
+            [
+                sslyze.ServerScanRequest(
+                    sslyze.ServerNetworkLocation(hostname=NAME, port=port.number, ip_address=port.host),
+                    scan_commands=commands,
+                )
+                for port in ports.values()
+            ]
         )
         names = {port.number: name for name, port in ports.items()}
         return {names[result.server_location.port]: result.scan_result for result in scanner.get_results()}

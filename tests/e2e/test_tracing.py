@@ -33,7 +33,8 @@ def seen(response: Any) -> tuple[list[str], list[str]]:
 @pytest.mark.parametrize("mode", ["off", "forward", "create"])
 def test_what_a_backend_gets(balance: Balance, make_backend: MakeBackend, mode: str) -> None:
     tracing = {} if mode == "off" else {"tracing": {"traceparent": mode, "sample": 1.0}}
-    headgate = balance(make_backend(echo), top=tracing)
+    log = {"access_log": {"format": "json", "fields": ["request_id", "trace_id"]}}
+    headgate = balance(make_backend(echo), top={**tracing, **log})
     with headgate.client() as client:
         came = f"00-{ID}-{PARENT}-01"
         parents, states = seen(client.get("/", [("traceparent", came), ("Tracestate", "a=1"), ("tracestate", "b=2")]))
@@ -65,6 +66,8 @@ def test_what_a_backend_gets(balance: Balance, make_backend: MakeBackend, mode: 
                 assert match is not None
                 assert match[1] != ID
                 assert match[3] == "03"  # sampled, and random
+    shown = f'"trace_id":"{ID}"' if mode != "off" else '"trace_id":null'
+    eventually(lambda: shown in headgate.process.stdout.text, "the trace's id in the log")
 
 
 class Collector:

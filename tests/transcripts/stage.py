@@ -134,8 +134,9 @@ class Stage:
 
     def backends_speak_tls(self, pool: WorkerPool) -> None:
         """As if their URLs said https; applying a configuration in which they do not takes it back."""
-        for backend in pool.pool.members if self.backend_tls else ():
-            backend.tls, backend.server_name = self.backend_tls
+        if self.backend_tls is not None:
+            for backend in pool.pool.members:
+                backend.tls, backend.server_name = self.backend_tls
 
     def reconfigure(self, limits: Mapping[str, Mapping[str, int]] | None = None, **pool: object) -> None:
         """A reload: the same pool with other limits of its backends, or other keys of its own."""

@@ -69,7 +69,7 @@ class Tls:
         self.established = False
         self._unsent = b""
         self._plain = b""
-        self._end: type[ConnectionResetError] | None | bool = False  # None: in order
+        self._end: type[ConnectionResetError] | bool | None = False  # None: in order
 
     def shake(self) -> bool:
         """Go on with the handshake as far as it goes; True when it is over. Raises ssl.SSLError."""

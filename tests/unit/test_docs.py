@@ -25,27 +25,10 @@ def configurations() -> Iterator[tuple[str, str]]:
                 yield f"{page.stem}-{number}", block
 
 
-def with_certificates(text: str, directory: Path) -> str:
-    """With the files that `text` names made in `directory`."""
-    root = pki.Authority()
-    pairs: dict[str, pki.Issued] = {}
-    for stem, suffix in re.findall(r'"/etc/headgate/([\w-]+)\.(pem|key)"', text):
-        issued = pairs.setdefault(stem, root.issue(f"{stem}.example", key="rsa" if stem.endswith("-rsa") else "ec"))
-        data = {"pem": issued.cert_pem, "key": issued.key_pem}[suffix]
-        if stem in ("clients", "internal-ca"):
-            data = root.pem
-        elif stem == "revoked":
-            data = root.revoke()
-        path = directory / f"{stem}.{suffix}"
-        path.touch(0o600)
-        path.write_bytes(data)
-    return text.replace("/etc/headgate/", f"{directory}/")
-
-
 @pytest.mark.parametrize(("name", "text"), list(configurations()), ids=lambda value: value if "\n" not in value else "")
 def test_what_is_shown_would_run(name: str, text: str, tmp_path: Path) -> None:
     path = tmp_path / "headgate.toml"
-    path.write_text(with_certificates(text, tmp_path))
+    path.write_text(pki.with_certificates(text, tmp_path))
     load(path, {})
 
 
@@ -55,7 +38,7 @@ def test_check_agrees(page: str, tmp_path: Path, capsys: pytest.CaptureFixture[s
     for name, text in configurations():
         if name.startswith(page):
             path = tmp_path / "headgate.toml"
-            here = with_certificates(text, tmp_path)
+            here = pki.with_certificates(text, tmp_path)
             path.write_text(
                 re.sub(r'^bind = ":(\d+)"', lambda m: f'bind = "127.0.{m[1][:2]}.1:0"', here, flags=re.MULTILINE)
             )

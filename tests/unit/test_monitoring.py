@@ -13,7 +13,8 @@ from typing import Any
 
 import yaml
 
-from headgate.observe.metrics import METRICS, PREFIX
+from headgate.observe.metric import PREFIX
+from headgate.observe.metrics import METRICS
 
 from ..e2e.harness.tools import require
 
@@ -77,6 +78,13 @@ def test_every_alert_is_tested_and_about_metrics_that_exist() -> None:
         assert re.search(fires, tested), rule["alert"]
 
 
+def test_documents_name_metrics_that_exist() -> None:
+    known = {*known_series(), *(metric.full_name for metric in METRICS)}
+    for page in (ROOT / "docs").glob("*.md"):
+        for name in re.findall(rf"`({PREFIX}\w+)[`{{]", page.read_text()):
+            assert name in known, f"{name} in {page.name}"
+
+
 def panels() -> Iterator[dict[str, Any]]:
     yield from json.loads(DASHBOARD.read_text())["panels"]
 
@@ -87,7 +95,8 @@ def queries() -> list[str]:
 
 def test_the_dashboard_is_the_one_of_its_script() -> None:
     spec = importlib.util.spec_from_file_location("grafana_dashboard", ROOT / "tools" / "grafana_dashboard.py")
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
     made = json.dumps(script.dashboard(), indent=1) + "\n"
@@ -115,13 +124,15 @@ def test_the_dashboard_is_laid_out() -> None:
     covered: set[tuple[int, int]] = set()
     for panel in document["panels"]:
         place = panel["gridPos"]
-        assert 0 <= place["x"] and place["x"] + place["w"] <= 24
+        assert place["x"] >= 0
+        assert place["x"] + place["w"] <= 24
         columns, lines = range(place["x"], place["x"] + place["w"]), range(place["y"], place["y"] + place["h"])
         cells = set(itertools.product(columns, lines))
         assert not covered & cells, panel["title"]
         covered |= cells
         if panel["type"] != "row":
-            assert panel["targets"] and panel["datasource"]["uid"] == "${source}"
+            assert panel["targets"]
+            assert panel["datasource"]["uid"] == "${source}"
             assert len({target["refId"] for target in panel["targets"]}) == len(panel["targets"])
     names = {variable["name"] for variable in document["templating"]["list"]}
     assert {"source", "instance", "pool"} <= names

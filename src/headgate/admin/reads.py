@@ -17,7 +17,7 @@ from headgate.admin.wire import Refusal
 from headgate.config.dump import dump
 from headgate.observe import exposition, status
 from headgate.observe.logging import LEVELS
-from headgate.observe.metrics import reading
+from headgate.observe.metric import reading
 from headgate.observe.sums import read
 from headgate.runtime.address import format_address
 from headgate.runtime.controller import Controller

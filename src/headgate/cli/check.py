@@ -17,6 +17,7 @@ from headgate.cli.strategies import try_strategies
 from headgate.config.addresses import Bind
 from headgate.config.load import load_with_lines
 from headgate.config.schema import Config
+from headgate.observe import otlp
 from headgate.runtime.holder import Holder, holder_of
 
 # Resolvers give up after 5 s a server by default; a check that a person or a deploy script waits for cannot.
@@ -59,6 +60,10 @@ def run(args: argparse.Namespace) -> int:
     for name, pool in config.pools.items():
         if not pool.backends:
             common.say(f"warning: pools.{name} has no backends: it answers 503 until some are added while running")
+    try:
+        otlp.check(config.tracing)
+    except ValueError as error:
+        raise common.UsageError(str(error)) from None
     for finding in certificate_warnings(config):
         common.say(f"warning: {finding}")
     unresolved = _unresolved(_names(config), _RESOLVE_S)

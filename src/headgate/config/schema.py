@@ -72,7 +72,7 @@ class Metrics(Struct, frozen=True, kw_only=True):
 
     backend_latency: bool = False
     """A latency histogram for each backend as well, 22 series for each beside the 24 it has anyway. Off: pools and
-    routes have theirs, `headgate top` and the dashboard show backends, and with a thousand backends it doubles the page."""
+    routes have theirs, `headgate top` and the dashboard show backends, and with a thousand of them the page doubles."""
 
 
 class Decisions(Struct, frozen=True, kw_only=True):

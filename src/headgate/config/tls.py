@@ -87,8 +87,8 @@ class ListenerTls(Struct, frozen=True, kw_only=True):
     """How long a handshake may take, from the first byte on. As long as a request head (`timeouts.client_header`): a
     few packets, too."""
     max_handshakes: Annotated[int, Whole(1, 10**6, off=True)] = 1000
-    """Handshakes in progress, in each worker; more are closed at once. Each holds some 50 KiB, so a thousand hold
-    50 MiB, and `handshake_timeout` ends those that do not go on."""
+    """Handshakes in progress, in each worker; who comes beyond that waits in the kernel's queue until one is over. Each
+    holds some 50 KiB, so a thousand hold 50 MiB, and `handshake_timeout` ends those that do not go on."""
     hsts: Annotated[Hsts | None, FALSE_IS_NONE] = None
     """A duration, or a table: tell browsers to come by https only. Off: whoever tries TLS out could not go back."""
     watch: bool = False

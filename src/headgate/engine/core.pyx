@@ -118,16 +118,17 @@ cdef class Engine(Context):
                 except BaseException as exception:
                     self.error("on_generation", exception)
 
-    cdef void after_events(self) noexcept:
+    cdef void after_events(self, int count) noexcept:
         cdef timespec moment
         cdef int64_t took
-        # How long the next event has waited if it came just behind this batch. A look at the clock is no system call.
-        clock_gettime(CLOCK_MONOTONIC, &moment)
-        took = <int64_t>moment.tv_sec * 1000000000 + moment.tv_nsec - (<Context>self).now
-        self.counters.batches += 1
-        self.counters.busy_ns += <uint64_t>took
-        if took >= SLOW_BATCH_NS:
-            coarse_add(&self.counters.slow, <uint64_t>took)
+        if count:
+            # How long the next event has waited if it came just behind this batch. A look at the clock is no system call.
+            clock_gettime(CLOCK_MONOTONIC, &moment)
+            took = <int64_t>moment.tv_sec * 1000000000 + moment.tv_nsec - (<Context>self).now
+            self.counters.batches += 1
+            self.counters.busy_ns += <uint64_t>took
+            if took >= SLOW_BATCH_NS:
+                coarse_add(&self.counters.slow, <uint64_t>took)
         if self.access_log is not None and self.counters.requests != self._logged:
             self._logged = self.counters.requests
             if (<Periodic>self._log_flush).timer.queue == NULL:

@@ -61,7 +61,8 @@ cdef inline size_t all_bytes(int workers) noexcept nogil:
 cdef uint8_t keep_text(char *to, size_t room, const char *text, size_t size) noexcept nogil:
     if size > room:
         size = room
-    memcpy(to, text, size)
+    if size:                        # an empty text may be nowhere
+        memcpy(to, text, size)
     return <uint8_t>size
 
 

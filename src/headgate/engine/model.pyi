@@ -13,7 +13,8 @@ class Listener:
     """A listening socket and what is answered on it. Attributes may be set while it runs."""
 
     match: Callable[..., Route | None] | None
-    """(host in lower case, path) -> route, and the identity where `match_identity` is set. Not called while `only_route` is set."""
+    """(host in lower case, path) -> route, and the identity where `match_identity` is set. Not called while `only_route`
+    is set."""
     only_route: Route | None
     status: Callable[[], bytes] | None
     """The JSON body of the status page."""
@@ -25,8 +26,8 @@ class Listener:
     """What connections to come speak TLS with; None = plain HTTP. Those that are open stay as they are."""
     identify: Callable[[SSLObject], tuple[object, bytes]] | None
     """Asked once per connection, after the handshake: who is it? An identity for `match`, and complete header lines
-    `X-Client-Cert-…: …\r\n` for backends. A client's own lines of such names never reach a backend, on any listener, unless
-    it is one of `trusted_proxies`. When it raises, the connection is closed."""
+    `X-Client-Cert-…: …\r\n` for backends. A client's own lines of such names never reach a backend, on any listener,
+    unless it is one of `trusted_proxies`. When it raises, the connection is closed."""
     match_identity: bool
     """`match` is called with (host, path, identity); the identity is None for plain connections."""
     @property
@@ -154,8 +155,8 @@ class Backend:
     addresses: list[bytes]
     """Packed socket addresses, tried in order from the one that last worked."""
     tls: SSLContext | None
-    """What connections to come are made with; None = plain HTTP. A context that verifies ends those whose certificate is not
-    good before anything was sent (`Kind.TLS_VERIFY`). Kept connections stay as they are: `close_idle`."""
+    """What connections to come are made with; None = plain HTTP. A context that verifies ends those whose certificate is
+    not good before anything was sent (`Kind.TLS_VERIFY`). Kept connections stay as they are: `close_idle`."""
     server_name: str
     """The name that is asked for (SNI) and that the certificate must have, where the context checks names."""
     @property

@@ -69,7 +69,7 @@ cdef class Reactor:
     cdef void read_clock(self) noexcept
     cdef int turn(self, int timeout_ms) except -1
     cdef void before_events(self) noexcept     # a batch begins
-    cdef void after_events(self) noexcept      # a batch ended
+    cdef void after_events(self, int count) noexcept    # a batch of so many events ended
     cdef void _expire(self) noexcept
     cdef void _set_timer_fd(self) noexcept
     cdef void _run_ready(self) noexcept

@@ -358,7 +358,7 @@ cdef class Reactor:
     cdef void before_events(self) noexcept:
         pass
 
-    cdef void after_events(self) noexcept:
+    cdef void after_events(self, int count) noexcept:
         pass
 
     cdef int turn(self, int timeout_ms) except -1:
@@ -402,7 +402,7 @@ cdef class Reactor:
             self._expire()
         if self._ready_first is not None:
             self._run_ready()
-        self.after_events()
+        self.after_events(count)
         self._reap()
         self.in_batch = False
         return count

@@ -391,11 +391,13 @@ cdef class Segment(SegmentCounts):
             memset(self.route_counters(worker, route), 0, sizeof(RouteCounters))
 
     def clear_listener(self, int listener):
-        """The same for a listener's slot."""
+        """The same for a listener's slot; its gauge stays to its owners."""
+        cdef ListenerCounters *c
         cdef int worker
         self._check_listener(listener)
         for worker in range(self.used_workers()):
-            memset(self.listener_counters(worker, listener), 0, sizeof(ListenerCounters))
+            c = self.listener_counters(worker, listener)
+            memset(c, 0, <char *>&c.open - <char *>c)
 
     def use_workers(self, int count):
         """Workers 0 to count - 1 count from now on: their parts are in every sum, for good. Fewer than before: no change."""
@@ -435,7 +437,8 @@ cdef class Segment(SegmentCounts):
         start = <char *>self.pool_counters(worker, 0) - self._base
         for slot in self._touched(start, sizeof(PoolCounters), self.pool_capacity):
             self._return_pool(worker, slot)
-        for slot in range(self.listener_capacity):
+        start = <char *>self.listener_counters(worker, 0) - self._base
+        for slot in self._touched(start, sizeof(ListenerCounters), self.listener_capacity):
             store64(&self.listener_counters(worker, slot).open, 0)
         for slot in self._touched(self.at.states, sizeof(BackendState)):
             state = self.state(slot)

@@ -41,7 +41,8 @@ def explain(
 ) -> Explanation:
     """Where a request that came to `listener` now would go. Changes nothing. Raises BadQuestion.
 
-    look: a pool of the configuration as it is; only those that are asked for are looked at. sources: the random sources that strategies were given.
+    look: a pool of the configuration as it is; only those that are asked for are looked at. sources: the random
+    sources that strategies were given.
     """
     told = Told(
         {"method": question.method, "host": "", "path": "", "client": question.client, "listener": listener.bind.text}

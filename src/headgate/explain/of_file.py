@@ -45,6 +45,20 @@ class FileBackend:
         return float(self.weight)
 
 
+class _Noticed(Random):
+    """Says whether it was drawn from; the numbers are those of `Random`."""
+
+    drew = False
+
+    def random(self) -> float:
+        self.drew = True
+        return super().random()
+
+    def getrandbits(self, k: int, /) -> int:
+        self.drew = True
+        return super().getrandbits(k)
+
+
 def explain_file(
     config: Config, question: Question, *, app_dir: str | None = None, seed: str = "", worker: int = 0
 ) -> Explanation:
@@ -56,18 +70,20 @@ def explain_file(
     """
     choice = choose(question, [(listener.bind.text, listener.bind.text) for listener in config.listeners])
     listener = next(one for one in config.listeners if one.bind.text == choice.bind)
-    source = Random(f"{seed} {worker}" if seed else None)
+    source = _Noticed(f"{seed} {worker}" if seed else None)
     context = Context(random=source, clock=time.monotonic, hash64=hash64, worker=worker)
     pools: dict[str, PoolLook] = {}
+    drew: dict[str, bool] = {}
     notes = [choice.note] if choice.note else []
     for name, pool in config.pools.items():
+        source.drew = False
         try:
             pools[name] = _look(name, pool, context, app_dir)
         except Exception as error:
             raise ValueError(f"pools.{name}.strategy: {error}") from error
-    before = source.getstate()
-    found = explain(question, config, listener, pools.__getitem__, sources=[])
-    drew = source.getstate() != before
+        drew[name] = source.drew  # a strategy may draw in advance
+    source.drew = False
+    found = explain(question, config, listener, pools.__getitem__, sources=[source])
     if found.pool:
         notes.append(
             "from the configuration alone: every backend is thought to be up and idle, and this the first request"
@@ -75,10 +91,10 @@ def explain_file(
         chosen = config.pools[found.pool].sticky
         if chosen is not None and not chosen.secret:
             notes.append("the cookie is signed with this machine's own secret: only a running balancer can read it")
-    if drew and not seed and found.picked_by == "strategy":
+    chance = not seed and found.picked_by == "strategy" and (source.drew or drew[found.pool])
+    if chance:
         notes.append("the strategy draws: another time it would be another one")
-    exact = found.exact and not (drew and not seed and found.picked_by == "strategy")
-    return msgspec.structs.replace(found, notes=[*notes, *found.notes], exact=exact)
+    return msgspec.structs.replace(found, notes=[*notes, *found.notes], exact=found.exact and not chance)
 
 
 def _look(name: str, pool: Pool, context: Context, app_dir: str | None) -> PoolLook:

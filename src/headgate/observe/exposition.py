@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 
-from headgate.observe.metrics import METRICS, PREFIX, Histogram, Metric, Reading
+from headgate.observe.metric import PREFIX, Histogram, Metric, Reading
+from headgate.observe.metrics import METRICS
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 OPEN_METRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"

@@ -38,13 +38,13 @@ attempts=1 ttfb=0.0012 total=0.0015 id=…`, then `queued=` and `error=` where t
 **Fields.** With `fields`, a line of text is `name=value` for each, with spaces between, and a line of JSON an object of
 these. Unknown is `-`, or null.
 
-**Sampling.** With `sample`, that share of the requests that went well gets a line. Whatever did not go well always does: an
-error, a status of 500 or more, a retry, a failed attempt. Which ones are chosen follows from their request ids, so
+**Sampling.** With `sample`, that share of the requests that went well gets a line. Whatever did not go well always has:
+an error, a status of 500 or more, a retry, a failed attempt. Which ones are chosen follows from their request ids, so
 all balancers that pass on an id choose the same requests.
 
 **Escaping.** A request is one line, whatever bytes it was made of. In text, quotes, backslashes, control characters and
-everything beyond ASCII are written as `\\"`, `\\\\` and `\\xNN`, spaces too where no quotes stand around. JSON has bytes
-beyond ASCII as Latin-1 (`\\u00e9`), which is valid whatever they were and loses nothing.
+everything beyond ASCII are written as `\\"`, `\\\\` and `\\xNN`, spaces too where no quotes stand around. JSON has
+bytes beyond ASCII as Latin-1 (`\\u00E9`), which is valid whatever they were and loses nothing.
 
 **Rotation.** Move the file away and send SIGUSR1 to the supervisor: all workers open it anew, and no line is lost.
 
@@ -56,7 +56,8 @@ beyond ASCII as Latin-1 (`\\u00e9`), which is valid whatever they were and loses
 def render() -> str:
     """The whole page."""
     rows = [f"| `{name}` | {text} |\n" for name, text in FIELDS.items()]
-    return _INTRODUCTION + "".join(rows) + "| `header:NAME` | A header field of the request, the first of that name. |\n"
+    last = "| `header:NAME` | A header field of the request, the first of that name. |\n"
+    return _INTRODUCTION + "".join(rows) + last
 
 
 if __name__ == "__main__":

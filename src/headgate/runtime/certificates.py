@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 
 from headgate.config.problems import Key
 from headgate.config.schema import Config
+from headgate.config.tls import ListenerTls, PoolTls
 from headgate.runtime.watch import FileWatch
 from headgate.tls import built, check, files
 from headgate.tls.expiry import Reminder
@@ -61,7 +62,11 @@ class Certificates:
 
     def read(self, config: Config, *, anew: bool) -> TlsFiles:
         """The files of a configuration, looked over; anew: those too that are in force. Raises check.Problems."""
-        return check.read(config, None if anew else self.files)
+        if anew:
+            return check.read(config)
+        if {table for _, table in _tables(config)} <= {table for _, table in _tables(self._config)}:
+            return self.files  # a change of weights, thousands of times a day, has nothing to do with them
+        return check.read(config, self.files)
 
     def build(self, config: Config, content: TlsFiles) -> built.Built:
         """The contexts for checks of backends. Raises ValueError."""
@@ -69,15 +74,18 @@ class Certificates:
 
     def use(self, config: Config, content: TlsFiles, made: built.Built) -> None:
         """They are in force now."""
+        same = content is self.files and _tables(config) == _tables(self._config)
         self._built = made
         self._config = config
+        self._warn_of_unverified(config)
+        if same:
+            return
         self.files = content
         self.used = used(config, content)
         watched = _watched(config)
         # What changed between the reading and now would be missed.
         self._missed = bool(set(watched) - self._watched.keys())
         self._watched = {path: self._watched.get(path) or FileWatch(path) for path in watched}
-        self._warn_of_unverified(config)
         self.close()
         if self.used or self._watched:
             self._remind()
@@ -145,6 +153,14 @@ class Certificates:
             self._note("certificate changed", f"{path} {text}")
         if new != self.files:
             self._changed(new)
+
+
+def _tables(config: Config) -> list[tuple[str, ListenerTls | PoolTls | None]]:
+    """What says which files there are and how they are used, with the names it is shown under."""
+    return [
+        *((listener.bind.text, listener.tls) for listener in config.listeners),
+        *((name, pool.tls) for name, pool in config.pools.items()),
+    ]
 
 
 def _watched(config: Config) -> list[str]:

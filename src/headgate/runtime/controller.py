@@ -132,6 +132,7 @@ class Controller:
         )
         self._certificates = Certificates(loop, wall=wall, changed=self._renew, note=partial(self.note, quiet=True))
         self._become(config, overrides.effective(config, changes))
+        self.in_force()
 
     # What there is
 
@@ -186,6 +187,11 @@ class Controller:
     def pool_slots(self) -> dict[str, int]:
         """Pool name -> its slot in the segment, for its latencies."""
         return self._fleet.pool_slots
+
+    def in_force(self) -> None:
+        """Note for the metrics that what runs is what the file says."""
+        self._segment.set_supervisor("reloaded_ms", int(self._wall() * 1000))
+        self._segment.set_supervisor("reload_ok", 1)
 
     @property
     def names(self) -> Names:

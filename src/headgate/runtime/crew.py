@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterable
 from headgate.engine import stats
 from headgate.runtime.controller import Controller
 from headgate.runtime.links import Link
-from headgate.runtime.messages import Drain, Drained, Log, Message
-from headgate.runtime.processes import COULD_NOT_START, Backoff, describe_exit, spawn
+from headgate.runtime.messages import Applied, Drain, Drained, Log, Message
+from headgate.runtime.processes import COULD_NOT_START, Backoff, describe_exit, processor_s, spawn
 
 log = logging.getLogger("headgate.supervisor")
 
@@ -49,6 +49,8 @@ class Worker:
         self.timer: TimerHandle | None = None
         self.leaving = False
         self.killed_for = ""
+        self.ended_at = 0.0
+        """When its last process was found dead; 0 once another one serves."""
 
 
 class Crew:
@@ -175,9 +177,22 @@ class Crew:
         worker = self._workers.get(link.worker)
         if worker is not None and isinstance(message, Log) and message.level == "error":
             worker.last_error = message.text
+        if worker is not None and worker.ended_at and isinstance(message, Applied):
+            self._serves_again(worker)
         if isinstance(message, Drained) and message.cut_off:
             log.warning("worker %d: %d requests were cut off at the deadline", link.worker, message.cut_off)
         self._news()
+
+    def _serves_again(self, worker: Worker) -> None:
+        """Say how long it took: the clock's time has in it what else the machine did, the processor's has not."""
+        took_s, worker.ended_at = self._loop.time() - worker.ended_at, 0.0
+        assert worker.process is not None
+        log.info(
+            "worker %d serves again, %.2f s after its end (%.2f s of processor time)",
+            worker.number,
+            took_s,
+            processor_s(worker.process.pid),
+        )
 
     def _channel_gone(self, link: Link) -> None:
         """The worker closed its channel: it is ending, or broken. It has a moment to end by itself."""
@@ -202,6 +217,7 @@ class Crew:
                 del self._workers[worker.number]
                 log.info("worker %d has finished", worker.number)
             elif not self._stopping:
+                worker.ended_at = self._loop.time()
                 text = worker.killed_for or describe_exit(process.returncode)
                 self._died(worker, text, served=served, final=process.returncode == COULD_NOT_START)
         self._news()

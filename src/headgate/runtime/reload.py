@@ -172,6 +172,7 @@ class Reloader:
             result = await self._swap(before, tls)
             if result.ok:
                 self._controller.segment.add_supervisor("rollbacks")
+                self._controller.segment.set_supervisor("reload_ok", 0)
                 self._controller.note("reload taken back", why, quiet=True)
             for problem in result.problems:
                 log.error("reload: the old configuration cannot come back: %s", problem)

@@ -14,7 +14,6 @@ import contextlib
 import logging
 import os
 import resource
-import time
 from asyncio import AbstractEventLoop
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, Literal
@@ -178,7 +177,8 @@ class Supervisor:
                     await asyncio.sleep(0)  # thousands of lines: others have their turns in between
             log.info("reload: new configuration in force%s", "" if result.plan else ", nothing differs")
             differs = sum(change.kind in ("added", "removed", "changed") for change in result.plan)
-            self._loaded()
+            self._controller.in_force()
+            self._segment.add_supervisor("reloads")
             self._controller.note("reloaded", f"{differs} differences", quiet=True)
         else:
             log.error("reload: the new configuration is refused; the old one stays")
@@ -188,13 +188,6 @@ class Supervisor:
         if not self._stopping:
             self._notifier.ready(self._state())
         return result
-
-    def _loaded(self) -> None:
-        """A configuration of the file has come into force."""
-        if self._serving:
-            self._segment.add_supervisor("reloads")
-        self._segment.set_supervisor("reloaded_ms", int(time.time() * 1000))
-        self._segment.set_supervisor("reload_ok", 1)
 
     async def plan(self) -> ReloadResult:
         """What `reload` would change now, in words."""
@@ -302,7 +295,6 @@ class Supervisor:
             read=self._read if self._config_path is not None else None,
             in_force=self._new_configuration,
         )
-        self._loaded()
         if self._same_segment:
             self._segment.add_supervisor("upgrades")
         if given is not None and not self._trial:

@@ -8,7 +8,7 @@ import os
 import stat
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from headgate.config.problems import Key, key_text
 from headgate.config.schema import Config, Listener
@@ -225,7 +225,7 @@ def _revocation_warnings(tls: ListenerTls, got: files.TlsFiles, now: datetime, k
 
 def _mode_warning(path: str, key: Key) -> Iterator[Finding]:
     try:
-        mode: Any = os.stat(path).st_mode
+        mode = os.stat(path).st_mode
     except OSError:
         return
     if mode & stat.S_IROTH:

@@ -10,7 +10,6 @@ from headgate.config.schema import Config
 from headgate.tls import expiry, pairs, x509
 from headgate.tls.files import TlsFiles
 
-
 _ALWAYS = datetime.min.replace(tzinfo=UTC)
 
 

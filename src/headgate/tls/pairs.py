@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ssl
 from typing import Literal
 
@@ -17,6 +18,10 @@ _REASONS = {
     "CA_MD_TOO_WEAK": "it, or one of its chain, is signed with a hash that OpenSSL does not take any more (MD5, SHA-1)",
     "UNKNOWN_CERTIFICATE_TYPE": "its key is of a kind that TLS does not know",
 }
+
+
+# The same ones are asked for again and again: by checks, contexts, status documents. (Never a key.)
+_parse = functools.lru_cache(maxsize=4096)(x509.parse)
 
 
 class BadPair(ValueError):
@@ -35,7 +40,7 @@ def certificates(data: bytes) -> list[x509.Certificate]:
     for block in blocks:
         if block.label in pem.CERTIFICATE:
             try:
-                found.append(x509.parse(block.der))
+                found.append(_parse(block.der))
             except DerError as error:
                 raise pem.PemError(f"has a certificate (no. {len(found) + 1}) that cannot be read: {error}") from None
     if not found:

@@ -72,13 +72,15 @@ class Https:
 
 
 class TlsBackend(Backend):
-    """As `Backend`, behind TLS. refused: what became of handshakes that failed, in OpenSSL's words."""
+    """As `Backend`, behind TLS. refused: what became of handshakes that failed, in OpenSSL's words. shown: by a
+    connection's number, the certificate that it was shown (DER; b"" = none)."""
 
     def __init__(
         self, issued: pki.Issued, script: Script = name_itself, name: str = "backend", *, host: str = "localhost"
     ) -> None:
         self.context = load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), issued)
         self.refused: list[str] = []
+        self.shown: dict[int, bytes] = {}
         self.host = host
         super().__init__(script, name, HeldPort())
 
@@ -88,7 +90,8 @@ class TlsBackend(Backend):
 
     def _serve(self, connection: Connection) -> None:
         try:
-            connection.socket = self.context.wrap_socket(connection.socket, server_side=True)
+            connection.socket = secured = self.context.wrap_socket(connection.socket, server_side=True)
+            self.shown[connection.number] = secured.getpeercert(True) or b""
         except OSError as error:
             self.refused.append(getattr(error, "reason", None) or str(error))
             connection.close()

@@ -77,28 +77,32 @@ def workers_killed(world: World) -> None:
     load = world.load(*FRESH)
     world.run(0.5)
     killed: list[float] = []
-    slowest = 0.0
-    for _ in range(20):
+    for number in range(1, 21):
         victim = min(world.workers)  # the oldest: it serves
         killed.append(time.monotonic())
         os.kill(victim, signal.SIGKILL)
         eventually(partial(replaced, world, victim), "a replacement")
-        slowest = max(slowest, time.monotonic() - killed[-1])
+        world.wait_errors("serves again", number)
         world.run(0.05)
     world.run(0.3)
     result = load.stop()
     assert not (strays := overlapping(result, killed)), strays[:5]
     refused = [sample for sample in result.failed if "Refused" in sample.failed]
     assert not refused, refused[:3]
-    # The supervisor's own pause before it starts another stays below a second; the rest is the machine's.
+    # From one's end to the next one's service: what the supervisor waits and what a start costs the processor is less
+    # than a second. How long the machine takes over that second is its own affair; the median of that is reported.
     pauses = [float(pause) for pause in re.findall(r"again in ([\d.]+) s", world.errors)]
-    assert max(pauses, default=0) < 1, pauses
+    again = re.findall(r"serves again, ([\d.]+) s after its end \(([\d.]+) s of processor time\)", world.errors)
+    took = sorted(float(wall) for wall, _ in again)
+    cost = [float(processor) for _, processor in again]
+    assert max(pauses, default=0) + max(cost) < 1, (pauses, cost)
     ok = len(result) - len(result.failed)
     # What a worker had sent and not yet counted when it was killed is not counted: a part of its clients at most.
     uncounted = len(killed) * (CLIENTS // WORKERS)
     assert world.totals()["answered"] >= ok - uncounted, "the counters of dead workers are lost"
     eventually(lambda: world.totals()["inFlight"] == 1, "the gauges of dead workers to be cleared")
-    world.note(requests=len(result), failed=len(result.failed), replaced_s=slowest)
+    world.note(requests=len(result), failed=len(result.failed))
+    world.note(replaced_median_s=took[len(took) // 2], replaced_slowest_s=took[-1], processor_s=max(cost))
 
 
 def replaced(world: World, victim: int) -> bool:

@@ -107,7 +107,7 @@ def test_counters(admin: Admin) -> None:
     lines = reply.body.decode().splitlines()
     assert 'headgate_backend_attempts_total{pool="web",backend="a"} 7' in lines
     assert "headgate_requests_begun_total 9" in lines
-    reply = admin.do("GET", "/metrics", headers={"Accept": "application/openmetrics-text;version=1.0.0"})
+    reply = ask(admin.address, "GET", "/metrics", headers={"Accept": "application/openmetrics-text;version=1.0.0"})
     assert reply.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
     assert reply.body.endswith(b"# EOF\n")
 

@@ -111,8 +111,8 @@ def test_common_and_combined() -> None:
     common = b'192.0.2.7 - - [21/Nov/2026:01:02:03 +0000] "GET /path?x=1 HTTP/1.1" 200 1234'
     assert log_line("common", **REQUEST) == common + b"\n"
     assert log_line("combined", **REQUEST) == common + b' "-" "curl/8"\n'
-    headers = {b"referer": b'http://a/"\x00', b"user-agent": b"\xff\n"}
-    assert log_line("combined", **{**REQUEST, "headers": headers}).endswith(b' "http://a/\\"\\x00" "\\xFF\\x0A"\n')
+    hostile = LogFields({**REQUEST, "headers": {b"referer": b'http://a/"\x00', b"user-agent": b"\xff\n"}})
+    assert log_line("combined", **hostile).endswith(b' "http://a/\\"\\x00" "\\xFF\\x0A"\n')
     assert log_line("common", client=b"::1", minor_version=0) == b'::1 - - [01/Jan/1970:00:00:00 +0000] "-" - -\n'
     assert b'"GET - HTTP/1.0"' in log_line("common", method=b"GET", minor_version=0)
 
@@ -152,7 +152,8 @@ def test_a_request_is_one_line_whatever_its_bytes(
     request: LogFields = {**REQUEST, **texts, "headers": headers, "failed": [(url, b"reset") for url in urls]}  # type: ignore[typeddict-item]
     for format in ("json", "text", "common", "combined"):
         line = log_line(format, names if format in ("json", "text") else (), **request)
-        assert line.endswith(b"\n") and re.fullmatch(rb"[\x20-\x7e]+\n", line)
+        assert line.endswith(b"\n")
+        assert re.fullmatch(rb"[\x20-\x7e]+\n", line)
         if format == "json":
             document = json.loads(line)
             assert list(document) == names

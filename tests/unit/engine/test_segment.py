@@ -535,3 +535,74 @@ def test_a_supervisor_killed_in_mid_write_stops_nobody(segment: Segment) -> None
     segment.set_backend(0, reason="after")  # the next supervisor mends it
     assert segment.backend_state(0)[2] == "after"
     assert os.pread(segment.fd, 1, 4096 + 20)[0] % 2 == 0
+
+
+# ---- what listeners, routes and the supervisor count
+
+
+def test_routes_and_listeners_are_summed_and_cleared() -> None:
+    with Segment.create(2, backends=2, pools=2, routes=3, listeners=2) as segment:
+        assert (segment.route_capacity, segment.listener_capacity) == (3, 2)
+        for worker in range(2):
+            segment.add_route(worker, 1, 2, 5_000_000)
+            segment.add_route(worker, 2, 5, 1_000)
+            segment.add_listener(worker, 1, 4)
+        assert segment.route_totals(1)["status"] == [0, 0, 2, 0, 0, 0]
+        latency = segment.route_totals(1)["latency"]
+        assert (latency.count, latency.sum_ns, latency.steps) == (2, 10_000_000, 4)
+        assert segment.listener_totals(1) == {
+            "accepted": 0,
+            "refused": 0,
+            "open": 0,
+            "status": [0, 0, 0, 0, 2, 0],
+        }
+        segment.clear_route(1)
+        segment.clear_listener(1)
+        assert segment.route_totals(1)["status"] == segment.listener_totals(1)["status"] == [0] * 6
+        assert segment.route_totals(1)["latency"].count == 0
+        assert segment.route_totals(2)["status"] == [0, 0, 0, 0, 0, 2]
+        for read in (segment.route_totals, segment.listener_totals, segment.clear_route, segment.clear_listener):
+            with pytest.raises(IndexError):
+                read(3)
+        with pytest.raises(KeyError):
+            segment.add_route(0, 1, 6, 1)
+        with pytest.raises(KeyError):
+            segment.add_pool(0, 0, "nonsense")
+
+
+def test_a_freed_slot_forgets_all_that_was_seen_of_its_backend(segment: Segment) -> None:
+    for slot in (3, 4):
+        segment.add_first_byte(1, slot, 2_000_000)
+        for name in ("ejections", "went_up", "went_down", "checks_passed", "checks_failed"):
+            segment.add_mark(slot, name, 2)
+    segment.clear_backend(3)
+    assert set(segment.backend_marks(3).values()) == {0}
+    assert segment.backend_first_byte_latency(3).count == 0
+    assert set(segment.backend_marks(4).values()) == {2}
+    assert segment.backend_first_byte_latency(4).count == 1
+    with pytest.raises(KeyError):
+        segment.add_mark(3, "nonsense")
+
+
+def test_a_freed_pool_keeps_nothing_but_its_gauges(segment: Segment) -> None:
+    segment.add_pool(0, 1, "status", 3, index=2)
+    segment.add_pool(1, 1, "retried", 2, index=Kind.RESET)
+    segment.add_pool(1, 1, "not_retried", 1, index=0)
+    assert segment.pool_totals(1)["retried"][Kind.RESET] == 2
+    segment.clear_pool(1)
+    totals = segment.pool_totals(1)
+    assert not any(totals["status"])
+    assert not any(totals["retried"])
+    assert not any(totals["not_retried"])
+
+
+def test_the_supervisor_counts_over_an_upgrade(segment: Segment) -> None:
+    segment.add_supervisor("reloads", 3)
+    segment.set_supervisor("reloaded_ms", 1234)
+    with Segment.open(os.dup(segment.fd)) as after:
+        assert after.supervisor_totals()["reloads"] == 3
+        assert after.supervisor_totals()["reloaded_ms"] == 1234
+    with pytest.raises(KeyError):
+        segment.add_supervisor("nonsense")
+    # Its words lie beside the generation, not on it.
+    assert (segment.generation, segment.used) == (0, 3)

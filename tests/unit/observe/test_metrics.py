@@ -21,7 +21,8 @@ from headgate.engine.histogram import Latency
 from headgate.engine.stats import Segment
 from headgate.errors import Kind
 from headgate.observe import exposition, log_page, metrics_page
-from headgate.observe.metrics import BOUNDS_NS, METRICS, Reading, histogram, reading
+from headgate.observe.metric import BOUNDS_NS, Reading, histogram, reading
+from headgate.observe.metrics import METRICS
 from headgate.observe.processes import Process
 from headgate.observe.sums import Names, read
 
@@ -128,20 +129,22 @@ def test_names_of_others_cannot_break_out(segment: Segment) -> None:
     segment.add_backend(0, 1, "attempts", 3)
     text = page(segment)
     assert value(text, "headgate_backend_attempts_total", pool="web", backend=HOSTILE) == 3
-    families = list(parse_open_metrics(page(segment, open_metrics=True)))
-    (attempts,) = [family for family in families if family.name == "headgate_backend_attempts"]
+    families = {family.name: family for family in parse_open_metrics(page(segment, open_metrics=True))}  # type: ignore[no-untyped-call]
+    attempts = families["headgate_backend_attempts"]
     assert {sample.labels["backend"] for sample in attempts.samples} == {"a", HOSTILE}
 
 
 def test_open_metrics(segment: Segment) -> None:
     text = page(segment, open_metrics=True)
-    assert text.endswith("# EOF\n") and text.count("# EOF") == 1
+    assert text.endswith("# EOF\n")
+    assert text.count("# EOF") == 1
     assert "# TYPE headgate_requests counter\n" in text
     assert "# TYPE headgate_build info\n" in text
     assert 'headgate_build_info{version="1.2"} 1\n' in text
     assert "# UNIT headgate_pool_first_byte_seconds seconds\n" in text
     old = page(segment)
-    assert "# EOF" not in old and "# UNIT" not in old
+    assert "# EOF" not in old
+    assert "# UNIT" not in old
     assert "# TYPE headgate_requests_total counter\n" in old
     assert "# TYPE headgate_build_info gauge\n" in old
 
@@ -303,5 +306,6 @@ def test_a_reading_counts_every_word_once(segment: Segment) -> None:
         segment.add_backend(0, 0, name, 20_001 + number)
     text = page(segment)
     counts = Counter(number for (name, _), number in samples(text).items() if number > 100 and "process" not in name)
-    assert counts and set(counts.values()) == {1}
+    assert counts
+    assert set(counts.values()) == {1}
     assert len(counts) == 7 + 2 + 6 + 5

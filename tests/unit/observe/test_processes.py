@@ -18,7 +18,8 @@ def test_this_process() -> None:
     used = os.times()
     assert me.cpu_s == pytest.approx(used.user + used.system, abs=0.5)
     assert me.resident_bytes > 2**20
-    assert me.open_fds is not None and me.open_fds >= 3
+    assert me.open_fds is not None
+    assert me.open_fds >= 3
     assert me.max_fds is None or me.max_fds >= me.open_fds
     assert 0 <= time.time() - me.started_s < 86400
 

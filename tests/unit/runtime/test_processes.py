@@ -15,7 +15,8 @@ def test_a_worker_that_served_is_back_within_a_second_however_often_it_dies() ->
     delays = [backoff.died(0.1, served=True) for _ in range(100)]
     assert delays[0] == 0
     assert delays == sorted(delays)
-    assert 0.5 < max(delays) < 1
+    # The start itself takes up to half a second of the processor.
+    assert 0.2 < max(delays) <= 0.5
 
 
 def test_one_that_never_came_up_waits_longer_and_longer() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ssl
 import subprocess
 from datetime import UTC, datetime, timedelta
 
@@ -187,3 +188,16 @@ def test_text_around_blocks_is_passed_over() -> None:
 
 
 _PEM = oracle.load_der_x509_certificate(_WHOLE).public_bytes(serialization.Encoding.PEM)
+
+
+def test_every_authority_of_this_system_can_be_read() -> None:
+    """Certificates of thirty years and all continents, against what OpenSSL makes of their dates."""
+    context = ssl.create_default_context()
+    known = context.get_ca_certs(binary_form=True)
+    if not known:
+        pytest.skip("this system has no certificate authorities in one file")
+    for data, shown in zip(known, context.get_ca_certs(), strict=True):
+        found = x509.parse(data)
+        assert found.not_after.timestamp() == ssl.cert_time_to_seconds(str(shown["notAfter"]))
+        assert found.is_ca
+        assert found.subject.isascii()
