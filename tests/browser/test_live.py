@@ -194,7 +194,7 @@ def test_a_request_is_explained(site: Site, open_page: Open) -> None:
     page.fill("#x-url", f"http://127.0.0.1:{site.port.number}/cart?x=1")
     page.fill("#x-headers", "Accept: text/html\nX-Test: 1")
     page.press("#x-url", "Enter")
-    page.wait_for_selector("#explained .outcome")
+    page.wait_for_selector("#explain-outcome:not(:empty)")
     facts = dict(
         page.evaluate(
             """[...document.querySelectorAll('#explained .pairs div')]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -33,6 +34,7 @@ class Told:
         self.file = self.sock.makefile("rb")
         while self.file.readline() != b"\r\n":
             pass
+        self.run = ""
         self.totals: dict[str, Any] = {}
         self.requests: dict[int, int] = {}
         self.failed: dict[int, int] = {}
@@ -46,12 +48,15 @@ class Told:
     def hear(self) -> None:
         """The next message."""
         name = self.file.readline().decode().strip()
+        if not name:
+            raise EOFError
         data = json.loads(self.file.readline().removeprefix(b"data: "))
         self.file.readline()
         if name == "event: state":
             data["pools"] = data["poolNumbers"]
             data["numbers"] = [[one["state"]["id"], *one["numbers"]] for one in data["backends"]]
             self.rows += data["seconds"] or []
+            self.run = data["run"]
         if data.get("totals"):
             before = self.totals
             self.totals = data["totals"]
@@ -68,6 +73,12 @@ class Told:
         self.workers = data.get("workers") or self.workers
         self.rows += [data["row"]] if data.get("row") else []
         self.events += [one["what"] for one in data.get("events", [])]
+
+    def hear_out(self) -> None:
+        """Until the stream ends."""
+        with contextlib.suppress(EOFError, ConnectionError):
+            while True:
+                self.hear()
 
     def until(self, requests: int) -> None:
         """Until that many are told of, and everything that is told with them."""
@@ -139,4 +150,28 @@ def test_the_stream_agrees_with_the_client(
     while "worker died" not in told.events:
         told.hear()
     told.close()
+    assert headgate.stop() == 0
+
+
+def test_an_upgrade_ends_the_streams_and_takes_nothing_away(
+    processes: Processes, tmp_path: Path, port: HeldPort, admin: HeldPort, make_backend: MakeBackend
+) -> None:
+    """Whoever reads comes again, is told that it is another run, and that the counters have gone on."""
+    config = configuration(port, {"web": pool(make_backend().url)}, admin={"bind": admin.bind, "token": TOKEN})
+    headgate = Headgate.run(processes, tmp_path, config, port)
+    told = Told(admin.bind)
+    for _ in range(5):
+        assert fetch(port.address).status == 200
+    told.until(5)
+    headgate.process.signal(signal.SIGUSR2)
+    told.hear_out()
+    told.close()
+    again = Told(admin.bind)  # who comes meanwhile waits in the socket's queue
+    assert again.run != told.run
+    while "upgraded" not in again.events:
+        again.hear()
+    assert again.totals["requests"] == 5
+    assert fetch(port.address).status == 200
+    again.until(6)
+    again.close()
     assert headgate.stop() == 0

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from asyncio import AbstractEventLoop, Event, TimerHandle
-from collections import deque
+from asyncio import AbstractEventLoop, TimerHandle
 from collections.abc import AsyncGenerator, Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -21,6 +20,7 @@ from headgate import __version__
 from headgate.admin import documents as doc
 from headgate.admin.host import Host
 from headgate.admin.meters import TURN, BackendMeter, PoolMeter, RouteMeter
+from headgate.admin.reader import Reader
 from headgate.admin.reads import listener_list, worker_list
 from headgate.observe import status
 from headgate.observe.history import History, merged
@@ -33,8 +33,6 @@ from headgate.tls.expiry import days_left
 
 # Between an event and telling it: what follows from it (a panic, the state in the segment) goes along.
 SOON_S = 0.02
-# What may wait for a reader beyond what the kernel took: twenty seconds of a thousand busy backends.
-WAITING_BYTES = 512 * 1024
 # Events told when everything is: one page of the timeline. GET /events has the rest.
 EVENTS = 300
 
@@ -51,41 +49,6 @@ class _Backend:
         self.written: object = None
         self.shown: doc.StreamBackend | None = None
         self.told: tuple[Any, ...] | None = None
-
-
-class Reader:
-    """One open stream: what waits to be sent there."""
-
-    def __init__(self) -> None:
-        self._waiting: deque[bytes] = deque()
-        self._bytes = 0
-        self._wake = Event()
-        self.behind = False
-        """Something could not be kept for it: it needs everything anew."""
-
-    def offer(self, data: bytes) -> None:
-        """Keep this until it is read, if there is room."""
-        if not self.behind and self._bytes + len(data) <= WAITING_BYTES:
-            self._waiting.append(data)
-            self._bytes += len(data)
-        else:
-            self.behind = True
-            self._waiting.clear()
-            self._bytes = 0
-        self._wake.set()
-
-    async def take(self) -> bytes | None:
-        """What comes next; None when it is to be told everything anew."""
-        await self._wake.wait()
-        if self._waiting:
-            data = self._waiting.popleft()
-            self._bytes -= len(data)
-        else:
-            data = None
-            self.behind = False
-        if not self._waiting and not self.behind:
-            self._wake.clear()
-        return data
 
 
 class Feed:

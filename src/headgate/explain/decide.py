@@ -175,7 +175,8 @@ def _in_pool(told: Told, look: PoolLook, seen: Preview, sources: Sequence[Random
     if standing is not None and standing.full:
         return told.end(f"waits in the queue for {chosen.name}, where its session is bound: {standing.full}")
     if chosen is not None:
-        return told.end(f"goes to {chosen.name} ({chosen.url}), {_by_whom(by, look)}")
+        where = chosen.name if chosen.name == chosen.url else f"{chosen.name} ({chosen.url})"
+        return told.end(f"goes to {where}, {_by_whom(by, look)}")
     if picked.error and not picked.exact:
         return told.end(f"goes to a backend of pool {look.name}; {picked.error}")
     return None

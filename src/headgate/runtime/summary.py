@@ -20,7 +20,7 @@ def summary(controller: Controller, binds: Sequence[Bind]) -> list[str]:
     lines = []
     for listener, bind in zip(controller.config.listeners, binds, strict=True):
         status = f" (status page: {listener.status_path})" if listener.status_path else ""
-        lines.append(f"listening on {shown(bind)}{status}")
+        lines.append(f"listening on {shown(bind, listener.tls is not None)}{status}")
     for name, pool in controller.config.pools.items():
         records = controller.backends(name)
         up = sum(record.routable for record in records)
@@ -39,8 +39,11 @@ def _line(record: BackendRecord) -> str:
     return f"up: {record.config.name}" if record.routable else f"not up: {record.config.name} ({record.reason})"
 
 
-def shown(bind: Bind) -> str:
+def shown(bind: Bind, tls: bool = False) -> str:
     """A listener's address as something to paste into a browser or curl, where it is one."""
     if bind.family == "unix":
         return bind.text
-    return f"http://localhost:{bind.port} (every address of this machine)" if not bind.host else f"http://{bind.text}"
+    scheme = "https" if tls else "http"
+    if not bind.host:
+        return f"{scheme}://localhost:{bind.port} (every address of this machine)"
+    return f"{scheme}://{bind.text}"

@@ -12,8 +12,9 @@ import pytest
 
 from headgate.admin import documents as doc
 from headgate.admin import feed as module
-from headgate.admin.feed import WAITING_BYTES, Feed, Reader
+from headgate.admin.feed import Feed
 from headgate.admin.meters import POINTS, TURN
+from headgate.admin.reader import WAITING_BYTES, Reader
 from headgate.config.validate import validate
 
 from .world import TREE, World

@@ -64,6 +64,7 @@ SHOWN = {
     "total_s": 0.0015,
     "queued_s": None,
     "request_id": "0123456789abcdef0123456789abcdef",
+    "trace_id": None,
     "error": "hedged",
     "user_agent": "curl/8",
     "referer": None,

@@ -72,7 +72,7 @@ def test_how_it_reads() -> None:
     said = text.explanation(msgspec.to_builtins(explain_file(config(), question)))
     assert said.splitlines() == [
         "GET http://a.spare.test/x?y  from 192.0.2.7",
-        "=> goes to http://10.0.1.1 (http://10.0.1.1), picked by round_robin",
+        "=> goes to http://10.0.1.1, picked by round_robin",
         "",
         "listener  :8080",
         "route     2: host *.spare.test, any path -> pool spare",

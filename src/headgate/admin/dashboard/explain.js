@@ -51,7 +51,6 @@ function answer(found) {
     ],
   ];
   const parts = [
-    el("p", { class: "outcome", text: found.outcome ?? "" }),
     el(
       "dl",
       { class: "pairs" },
@@ -127,9 +126,13 @@ export function explain() {
       };
       const client = byId("x-client").value.trim();
       if (client) body.client = client;
-      byId("explained").replaceChildren(...answer(await ask("POST", "/explain", body)));
+      const found = await ask("POST", "/explain", body);
+      byId("explained").replaceChildren(...answer(found));
+      // Of it all, what is read out.
+      setText(byId("explain-outcome"), found.outcome ?? "");
     } catch (problem) {
       byId("explained").replaceChildren();
+      setText(byId("explain-outcome"), "");
       setText(error, [problem.message, ...(problem.problems ?? [])].join(" "));
     }
     button.disabled = false;

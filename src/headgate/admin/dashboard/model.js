@@ -81,7 +81,8 @@ export class Model {
       );
     }
     this.run = message.run;
-    this.about = message;
+    const { version, configFile, pid, started, ready } = message;
+    this.about = { version, configFile, pid, started, ready };
     if (message.seconds) append(this.seconds, message.seconds, LIMITS.seconds);
     if (message.minutes) append(this.minutes, message.minutes, LIMITS.minutes);
     const old = this.backends;
