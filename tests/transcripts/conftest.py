@@ -27,7 +27,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("side", ["", "both"], ids=["plain", "tls"])
 
 
-# Other connections stand in that queue, which speak nothing; and a configuration that says http closes what speaks https.
+# Other connections stand in that queue, which say nothing; and a configuration that says http closes what speaks https.
 PLAIN_ONLY = ("a_connection_that_comes_late", "test_other_limits_while_requests_wait")
 
 
