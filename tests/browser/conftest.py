@@ -22,9 +22,9 @@ pytest.importorskip("playwright", reason="Playwright is not installed")
 PATIENCE_MS = 20_000
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """A running Chromium."""
+    """A running Chromium. For one file only: while Playwright runs, no other test of the process can have a loop."""
     with chromium() as running:
         yield running
 

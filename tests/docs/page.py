@@ -11,7 +11,7 @@ A comment before a fence says what the block alone does not:
     <!-- test: run                 (and commands, up to a line of -->) what a reader has already
 
 A block of `text` right after one of `sh` is what that prints; `…` stands for anything within a line, a line of `…` for
-any number of lines.
+any number of lines. A block of `output` is an example that is not compared: another time, another place.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from tests import pki
 from . import session
 from .page import GENERATED, PAGES, ROOT, Block, blocks, pattern
 
-LANGUAGES = {"sh", "toml", "text", "python", "nginx", "haproxy", "json", "yaml", "promql"}
+LANGUAGES = {"sh", "toml", "text", "python", "nginx", "haproxy", "json", "yaml", "output", "{toctree}"}
 RUN = [page for page in PAGES if any(block.language == "sh" for block in blocks(page)) and page.stem not in GENERATED]
 
 

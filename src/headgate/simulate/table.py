@@ -29,7 +29,7 @@ def by_case(results: Iterable[Result]) -> list[tuple[str, list[Result]]]:
 def markdown(results: Sequence[Result], reference: str | None = None) -> str:
     """A table for each case. reference: the title of a candidate to which p99 is compared in a column of its own."""
     return "\n".join(
-        f"### {title[0].upper()}{title[1:]}\n\n{_table(group, reference)}" for title, group in by_case(results)
+        f"## {title[0].upper()}{title[1:]}\n\n{_table(group, reference)}" for title, group in by_case(results)
     )
 
 

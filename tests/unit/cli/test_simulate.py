@@ -23,7 +23,7 @@ def test_the_scenario_with_some_strategies(tmp_path: Path, capsys: Said) -> None
     argv = [*SHORT, "--strategy", "oracle", "--strategy", "peak_ewma,decay=2.5", "--out", str(tmp_path / "new")]
     assert main(argv) == 0
     text = capsys.readouterr().out
-    assert "### Constant service times, load 50 %" in text
+    assert "## Constant service times, load 50 %" in text
     assert "| `peak_ewma (decay 2.5)` |" in text
     assert (tmp_path / "new" / "results.md").read_text() == text
     assert len(json.loads((tmp_path / "new" / "results.json").read_text())["results"]) == 2

@@ -73,9 +73,12 @@ steps = st.lists(
 def test_it_is_its_model(steps: list[tuple[int, int]], percent: int, reserve: int, workers: int) -> None:
     budget = RetryBudget(percent / 100, reserve, workers)
     model = Model(Fraction(percent, 100), reserve, workers)
-    now = 1000.0
-    for milliseconds, count in steps:
-        now += milliseconds / 1000
+    passed = 0
+    for number, (milliseconds, count) in enumerate(steps):
+        passed += milliseconds
+        # A little later than the step before: at exactly a whole second the last digit of a float would decide whose
+        # second it is.
+        now = 1000.0 + passed / 1000 + number * 1e-6
         for n in range(count):
             if n % 3 == 2:
                 assert budget.withdraw(now) == model.withdraw(now)

@@ -35,8 +35,8 @@ def test_quantities_are_read_at_a_glance() -> None:
 
 def test_a_table_for_each_case() -> None:
     text = markdown([*RESULTS, result("p2c", 0.050, load=0.3)], reference="oracle")
-    assert text.count("### ") == 2
-    assert "### Exponential service times, load 75 %" in text
+    assert text.count("## ") == 2
+    assert "## Exponential service times, load 75 %" in text
     assert "| `p2c` | 7.00 ms | 63.0 ms | 120 ms | 1.50 | 7 |" in text
     # Without the reference there is nothing to compare with.
     assert "| `p2c` | 7.00 ms | 52.5 ms | 100 ms | 7 |" in text
