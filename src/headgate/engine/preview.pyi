@@ -7,8 +7,8 @@ class Preview:
     """One request head, read as the engine reads one.
 
     head: all of it, as it would come. client: the address that would be connected ("unix" for a unix socket).
-    trusted, forwarded: the listener's `trusted_proxies` and `forwarded`. Raises `request_head.BadRequestHead`, and ValueError for
-    a client that is none.
+    trusted, forwarded: the listener's `trusted_proxies` and `forwarded`. Raises `request_head.BadRequestHead`, and
+    ValueError for a client that is none.
     """
 
     def __init__(
