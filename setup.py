@@ -43,6 +43,8 @@ if not extensions:
 
 setup(
     package_dir={"": "src"},
+    # One after the other the compiler needs more than a minute.
+    options={"build_ext": {"parallel": os.cpu_count() or 1}},
     ext_modules=cythonize(
         extensions,
         nthreads=0,

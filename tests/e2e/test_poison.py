@@ -193,11 +193,11 @@ class Hostile:
 
     @staticmethod
     def _send(connection: Connection, data: bytes, rng: random.Random) -> None:
-        """In pieces; the last one is large. What follows an answer must come with its end: surplus that comes when the
-        next request is already out cannot be told from its answer, by nobody."""
+        """In pieces, all of them of the first head. What follows an answer must come with its end: surplus that comes
+        when the next request is already out cannot be told from its answer, by nobody."""
         for _ in range(rng.choice([0, 0, 0, 1, 5])):
             size = rng.randrange(1, 40)
-            if size < min(len(data), 60):
+            if 0 < size <= data.find(b"\r\n\r\n"):
                 connection.send(data[:size])
                 data = data[size:]
         connection.send(data)
