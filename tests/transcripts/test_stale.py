@@ -43,6 +43,25 @@ def test_get_is_repeated_once_on_a_fresh_connection_to_the_same_backend(conversa
     assert talk.stage.worker["retries"] == 0
 
 
+def test_what_is_in_flight_as_kept_connections_are_dropped_is_not_kept_either(conversation: Converse) -> None:
+    """Its address may be another backend's by now, its certificate one that is not to be shown any more."""
+    talk = conversation()
+    client, up = kept(talk)
+    client >> get("/second")
+    up << "GET /second HTTP/1.1"
+    next(one for one in talk.stage.pool.backends if one.name == "a").close_idle()
+    up >> ok(b"second")
+    client << "HTTP/1.1 200 OK\n\nsecond"
+    assert talk.stage.totals("a").idle == 0
+    client >> get("/third")
+    fresh = talk["a"].accepts()
+    fresh << "GET /third HTTP/1.1"
+    fresh >> ok(b"third")
+    client << "HTTP/1.1 200 OK\n\nthird"
+    assert talk.stage.totals("a").idle == 1
+    assert_nobody_is_blamed(talk)
+
+
 def test_a_body_is_repeated_with_its_request(conversation: Converse) -> None:
     talk = conversation()
     client, up = kept(talk)

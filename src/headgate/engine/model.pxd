@@ -169,6 +169,7 @@ cdef class Backend:
     cdef Reactor reactor
     cdef PyObject *idle                 # most recently used idle connection (BackendConnection), borrowed: the reactor owns it
     cdef uint32_t idle_count
+    cdef uint32_t era                   # how often kept connections were dropped: one from an earlier era is not kept again
     cdef int64_t learned_idle           # ns after which this backend closes idle connections; 0 = unknown
     cdef int64_t proven_idle            # ns: the longest idle time after which a connection still answered
     cdef void learn_idle(self, int64_t age, bint raced) noexcept

@@ -167,7 +167,7 @@ class Backend:
     def configure(self, config: schema.Backend) -> None:
         """Take over other limits; what is in flight counts against them at once."""
     def close_idle(self) -> None:
-        """Drop kept connections."""
+        """Drop kept connections; what is in flight is not kept either."""
 
 class Outcome:
     """How an attempt ended."""

@@ -344,7 +344,8 @@ cdef class Backend:
             self.proven_idle = age
 
     def close_idle(self) -> None:
-        """Drop all kept connections (its addresses changed, or it was removed)."""
+        """Drop all kept connections (its addresses or its certificates changed, or it was removed); what is in flight is not kept either."""
+        self.era += 1
         while self.idle != NULL:
             (<object>self.idle).drop()
 

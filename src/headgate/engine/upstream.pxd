@@ -35,6 +35,7 @@ cdef class BackendConnection(Connection):
     cdef uint32_t payload_end
     cdef uint32_t address_index
     cdef uint32_t addresses_left
+    cdef uint32_t era           # the backend's when this began
     cdef Head *head             # where the response head is parsed; the exchange's
     cdef uint8_t state          # UpstreamState
     cdef uint8_t in_framing

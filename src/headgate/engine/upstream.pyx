@@ -123,6 +123,7 @@ cdef class BackendConnection(Connection):
     cdef int start(self, Backend backend) noexcept:
         cdef int kind
         self.backend = backend
+        self.era = backend.era
         self.addresses_left = <uint32_t>len(backend._addresses)
         self.address_index = backend.preferred
         if self.addresses_left == 0:
@@ -344,7 +345,7 @@ cdef class BackendConnection(Connection):
             self._keep_session()
         if (keep and self.state == UP_HEAD and self.reusable and not self.hung_up and not self.send_broken and self.in_end == self.in_pos
                 and self.all_sent() and self.backend.idle_count < self.backend.pool.keepalive and not self.ctx.draining
-                and not (self.readable and self._unread())):
+                and self.era == self.backend.era and not (self.readable and self._unread())):
             self.release_in()
             self._push_idle()
         else:
