@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -28,10 +29,17 @@ class Outcomes:
         self._futures: dict[str, Future[str]] = {key: self._pool.submit(self._run, key) for key in keys}
 
     @staticmethod
-    def _run(key: str) -> str:
-        done = subprocess.run(
-            run.command(key), cwd=ROOT, capture_output=True, text=True, timeout=LIMIT_S, stdin=subprocess.DEVNULL
-        )
+    def _run(key: str, again: bool = True) -> str:
+        try:
+            done = subprocess.run(
+                run.command(key), cwd=ROOT, capture_output=True, text=True, timeout=LIMIT_S, stdin=subprocess.DEVNULL
+            )
+        except OSError as error:
+            # Twice in some thousand starts, on a virtual machine whose memory is reclaimed from below, the kernel could
+            # not read the arguments of execve. Nothing of the row has begun then.
+            if error.errno != errno.EFAULT or not again:
+                raise
+            return Outcomes._run(key, again=False)
         return done.stdout if done.returncode == 0 else f"{done.stdout}\n{done.stderr}\nexit status {done.returncode}"
 
     def of(self, key: str) -> dict[str, object]:
