@@ -22,8 +22,8 @@ def world(tmp_path: Path) -> Iterator[World]:
 def test_four_workers_spread_within_two_percent(world: World, strategy: str) -> None:
     world.backends(3)
     world.headgate(top={"workers": 4, "access_log": {"format": "off"}}, pool={"strategy": strategy})
-    # Backends of equal speed, whatever else this machine does: most of the time goes by in a pause. So many requests that
-    # a backend that stood still for a moment is no slower one (2 % of 400 were 8, and one pause of 20 ms costs as many).
+    # Backends of equal speed, whatever else this machine does: most of the time goes by in a pause. So many requests
+    # that one that stood still for a moment is no slower backend: 2 % of 400 were 8, and such a pause costs as many.
     result = world.load(Ask(target="/?wait=20"), clients=24, rate=0, each=200).join()
     world.none_failed(result)
     counts = result.backends
