@@ -58,7 +58,7 @@ build: venv ## Make dist/*.tar.gz and dist/*.whl, and try that the one builds th
 	@$(BIN)/python -m pip wheel --no-deps --wheel-dir dist dist/*.tar.gz
 	@$(BIN)/python tools/check_dist.py dist
 
-bench: venv ## Compare CPU per request with nginx, HAProxy and Caddy: half an hour; ARGS='--quick --case small'
+bench: venv ## Compare CPU per request with nginx, HAProxy and Caddy: most of an hour; ARGS='--quick --case small'
 	@$(BIN)/python -m bench.run $(ARGS)
 
 bench-memory: venv ## Memory at start, per idle client, and under slow readers, beside nginx and HAProxy

@@ -11,9 +11,8 @@ from collections.abc import Generator, Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-# No deadline, and no check of how long drawing takes (it fails a test whose first ten examples take a second or so to
-# draw): both depend on what else the machine does. The same examples each time, so that what fails is found by whoever
-# changed it; `make fuzz` (HEADGATE_FUZZ) draws new ones.
+# No deadline, and no check of how long drawing takes: both depend on what else the machine does. The same examples each
+# time, so that what fails is found by whoever changed it; `make fuzz` (HEADGATE_FUZZ) draws new ones.
 settings.register_profile(
     "headgate",
     deadline=None,
