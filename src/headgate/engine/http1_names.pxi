@@ -180,10 +180,6 @@ cdef inline uint32_t skip_value(const uint8_t *data, uint32_t i, uint32_t n) noe
             return i
 
 
-cdef inline bint is_space(uint8_t byte) noexcept nogil:
-    return byte == c' ' or byte == c'\t'
-
-
 cdef inline bint next_element(const uint8_t *value, uint32_t size, uint32_t *at,
                               uint32_t *start, uint32_t *length) noexcept nogil:
     """The next element of a comma-separated list, trimmed; empty ones too. False at the end."""

@@ -94,7 +94,9 @@ cdef extern from *:
         for (; at < size; at++) differ |= (uint64_t)(uint8_t)((text[at] | 0x20) ^ name[at]);
         return differ == 0;
     }
+    static inline int hg_is_space(uint8_t byte) { return (byte == ' ') | (byte == '\\t'); }
     """
+    bint is_space "hg_is_space"(uint8_t byte) noexcept nogil
     uint32_t skip_name "hg_skip_name"(const uint8_t *data, uint32_t i, uint32_t n) noexcept nogil
     uint32_t skip_text "hg_skip_text"(const uint8_t *data, uint32_t i, uint32_t n) noexcept nogil
     uint32_t skip_target "hg_skip_target"(const uint8_t *data, uint32_t i, uint32_t n) noexcept nogil
