@@ -13,7 +13,7 @@ from statistics import median
 from .measurement import Measurement, interval, paired
 
 _SHOWN = {"headgate": "h", "haproxy": "p", "caddy": "c", "floor": "f"}
-_LOW, _HIGH = 0.25, 4.0
+_LOW, _HIGH = 0.125, 4.0
 _NAMES, _WIDTH, _ROW, _TOP = 110, 560, 30, 58
 _STYLE = (
     "<style>text{font:12px system-ui,sans-serif;fill:#30363d}.t{font-size:14px;font-weight:600}.s{font-size:10.5px;"
