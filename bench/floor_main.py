@@ -46,7 +46,7 @@ def _load(name: str) -> ModuleType:
 
 
 def uring_refusal() -> str:
-    """Builds the relay on io_uring. Why it cannot run here: kernel or its headers too old, or forbidden; "" if it can."""
+    """Builds the relay on io_uring. Why it cannot run here (kernel or headers too old, forbidden), "" where it can."""
     try:
         build("floor_uring")
     except subprocess.CalledProcessError:

@@ -63,9 +63,7 @@ def _start(
     """Everything that is compared in `case`, running."""
     addresses = backends.addresses(case.backends)
     running = [
-        proxies.STARTERS[one](processes, directory, case, addresses)
-        for one in names
-        if proxies.takes_part(one, case)
+        proxies.STARTERS[one](processes, directory, case, addresses) for one in names if proxies.takes_part(one, case)
     ]
     if "headgate" in names:
         for name in case.variants:
