@@ -18,6 +18,7 @@ from headgate.engine.waiting cimport WaitingRoom, WaitNode
 cdef class Exchange(ExchangeBase):
     cdef Context ctx
     cdef Stream down
+    cdef object next_spare              # Exchange; while this one serves nobody
     cdef Stream up
     cdef Listener listener
     cdef Route route

@@ -98,8 +98,12 @@ cdef object _NONE_TRIED = frozenset()
 cdef Exchange exchange_acquire(Context ctx):
     """A fresh exchange, from the spare ones where there is one; None when memory is out."""
     cdef Exchange exchange
-    if ctx.spare_exchanges:
-        return <Exchange>ctx.spare_exchanges.pop()
+    if ctx.spare_exchange is not None:
+        exchange = <Exchange>ctx.spare_exchange
+        ctx.spare_exchange = exchange.next_spare
+        ctx.spare_count -= 1
+        exchange.next_spare = None
+        return exchange
     try:
         exchange = Exchange.__new__(Exchange, ctx)
     except MemoryError:
@@ -187,8 +191,10 @@ cdef class Exchange(ExchangeBase):
         self.pool = None
         self.backend = self.bound = self.chosen = self.shown = None
         self.tried = None
-        if len(self.ctx.spare_exchanges) < HG_SPARE_EXCHANGES:
-            self.ctx.spare_exchanges.append(self)
+        if self.ctx.spare_count < HG_SPARE_EXCHANGES:
+            self.next_spare = self.ctx.spare_exchange
+            self.ctx.spare_exchange = self
+            self.ctx.spare_count += 1
         else:
             # One of its own methods may have led here: it lives to the end of the batch, as connections do.
             self.ctx._closed.append(self)
