@@ -8,10 +8,10 @@ not compared. Instructions depend neither on the machine nor on how busy it is; 
 every compiler, so none is. Per case: (instructions for 2 N requests - those for N) / N, which leaves out what is done
 once. More than 5 % above the base fails: one run was seen to differ from the next by up to 1.5 %.
 
-CI runs this, so it is quick: it ends at once where nothing that a request runs through has changed, what has not changed
-is taken from ccache and Cython's cache where there are such (`.ci/run` installs one and turns the other on), and the two
-engines are counted side by side. Only the code can make it fail: where there is nothing to compare with, or valgrind
-cannot run here, it says so and passes.
+CI runs this, so it is quick: it ends at once where nothing that a request runs through has changed, takes what has
+not changed from ccache and Cython's cache where there are such (`.ci/run` turns both on), and counts the two engines
+side by side. Only the code can make it fail: where there is nothing to compare with, or valgrind cannot run here, it
+says so and passes.
 
 What the kernel does is not seen here: `make bench` measures that.
 """
@@ -222,7 +222,7 @@ def valgrind_runs() -> bool:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="bench.check", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--base", help=f"the commit to compare with (default: ${BASE_VARIABLE}, or where main was left)")
+    parser.add_argument("--base", help=f"the commit to compare with (default: ${BASE_VARIABLE}, or where main was)")
     parser.add_argument("--limit", type=float, default=LIMIT_PERCENT, help="how many percent worse are allowed")
     options = parser.parse_args()
     if shutil.which("valgrind") is None:
@@ -232,7 +232,9 @@ def main() -> int:
     if options.base and base is None:
         parser.error(f"no such commit: {options.base}")
     if base is None:
-        print("Instructions per request: no commit to compare with is here (no git, a shallow clone, the first commit).")
+        print(
+            "Instructions per request: no commit to compare with (no git here, a shallow clone, or the first commit)."
+        )
     elif not options.base and unchanged(base):
         print(f"Instructions per request: nothing that a request runs through differs from {base[:12]}.")
         return 0
