@@ -57,7 +57,9 @@ class BackendRecord:
     addresses: list[bytes] = field(default_factory=list)
     ramp: tuple[int, int] = (0, 0)
     """(from_ms, ms): its share grows from that moment on (CLOCK_MONOTONIC), for so long; (0, 0) = it has all of it."""
-    written: tuple[int, int, str, tuple[int, int]] | None = None
+    penalty: int = 0
+    """The status (429, 503) by which it asked for that ramp; 0 = it starts slowly, or has no ramp."""
+    written: tuple[int, int, str, tuple[int, int], int] | None = None
 
     @property
     def name(self) -> str:
@@ -154,7 +156,7 @@ class States:
 
     def write(self, record: BackendRecord) -> None:
         """Bring the segment up to date with the record, if it is not."""
-        wanted = (record.flags, record.config.weight, record.reason, record.ramp)
+        wanted = (record.flags, record.config.weight, record.reason, record.ramp, record.penalty)
         if record.written == wanted:
             return
         changed = record.written is None or record.written[0] != wanted[0]
@@ -166,6 +168,7 @@ class States:
             reason=wanted[2],
             since_ms=int(self._wall() * 1000) if changed else None,
             ramp=wanted[3],
+            penalty=wanted[4],
         )
         self._announce()
 
@@ -173,7 +176,8 @@ class States:
         """The segment has this backend's state from the process before: what is so already is not written anew."""
         flags, weight, reason, _ = self._segment.backend_state(record.slot)
         record.ramp = self._segment.backend_ramp(record.slot)
-        record.written = (flags, weight, reason, record.ramp)
+        record.penalty = self._segment.backend_penalty(record.slot)
+        record.written = (flags, weight, reason, record.ramp, record.penalty)
 
     def withdraw(self, record: BackendRecord) -> None:
         """The backend is gone: no worker may pick it from now on. Its counters stay until the slot is used again."""
@@ -212,7 +216,8 @@ class States:
     def pool_happened(self, pool: str, what: str, reason: str) -> None:
         """The same for a pool as a whole, with its own level."""
         self._remember(pool, "", what, reason)
-        log.log(logging.WARNING if what == "panic" else logging.INFO, "pool %s: %s: %s", pool, what, reason)
+        level = logging.WARNING if what in ("panic", "nothing routable") else logging.INFO
+        log.log(level, "pool %s: %s: %s", pool, what, reason)
 
     def _announce(self) -> None:
         if not self._announced:

@@ -207,6 +207,8 @@ class TestChanges:
             from_ms, for_ms = world.segment.backend_ramp(0)
             assert 0 < from_ms - time.monotonic() * 1000 <= 7000
             assert for_ms == 10_000
+            assert world.segment.backend_penalty(0) == 503
+            assert world.segment.pool_mark_totals(0)["penalties"] == [0, 1]
             assert world.flags(controller, 0) == GOOD
             worker.channel.send(Penalty(99, 503, 7.0))  # a backend that has been removed
 
