@@ -1,10 +1,10 @@
-"""The queue where several workers have a part of it: their engines run here in one thread, in the order that a test says."""
+"""The queue where several workers have a part of it: their engines run here in one thread, as a test says."""
 
 from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Collection, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -102,9 +102,7 @@ def test_who_came_first_is_decided_by_the_clock_and_not_by_when_a_batch_began(tw
     two._listening.setblocking(False)
     while len(order) < 2:
         two.settle()
-        try:
+        with suppress(BlockingIOError):
             connections.append(two._leave.enter_context(two._listening.accept()[0]))
-        except BlockingIOError:
-            pass
         order += two.targets(connections)
     assert order == ["/came-first", "/came-second"]

@@ -18,6 +18,7 @@ from headgate.engine import stats
 from headgate.errors import MEANING, Kind, Verdict
 from headgate.health.monitor import Monitor
 from headgate.health.plan import check_addresses, plan_for
+from headgate.observe.status import moment
 from headgate.resilience import breaker, health_state
 from headgate.resilience.cause import Cause
 from headgate.runtime.address import pack_address
@@ -64,6 +65,7 @@ class Fleet:
         self._segment = segment
         self._moved = moved
         self._loop = loop
+        self._wall = wall
         self._config = Config()
         self._built = Built()
         self._starting = True  # a thousand backends that come up at the start are no news
@@ -239,6 +241,7 @@ class Fleet:
     def drain(self, record: BackendRecord, deadline_s: float | None) -> None:
         """No new sessions; what is bound to it moves on after `deadline_s` seconds (None: never)."""
         self._drains.begin(record.slot, deadline_s)
+        record.draining_until = "" if deadline_s is None else moment(int((self._wall() + deadline_s) * 1000))
         until = "" if deadline_s is None else f"bound sessions may stay for {deadline_s:g} s"
         self._administer(record, "draining", until, enabled=True, draining=True)
 
@@ -257,6 +260,8 @@ class Fleet:
             record.enabled, record.draining, record.drained = wanted
             self._write(record)
             self.states.happened(record, what, reason)
+        elif draining:
+            self._write(record)  # another deadline
 
     def _drain_over(self, slot: int) -> None:
         record = self.at(slot)

@@ -47,6 +47,8 @@ class BackendRecord:
     slot: int
     enabled: bool = True
     draining: bool = False
+    draining_until: str = ""
+    """When the drain's deadline comes (RFC 3339, UTC); "" = it has none."""
     drained: bool = False
     """The drain's deadline has passed: bound sessions have moved on, too."""
     checked: bool = False
@@ -108,10 +110,14 @@ class BackendRecord:
         if self.drained:
             return "drained: the deadline has passed"
         if self.draining:
-            return "draining"
+            return self._draining
         if not self.up or not self.checked or self.breaker is Breaker.CLOSED:
             return self.health_reason
         return self.breaker_reason
+
+    @property
+    def _draining(self) -> str:
+        return f"draining, bound sessions may stay until {self.draining_until}" if self.draining_until else "draining"
 
     @property
     def reasons(self) -> list[str]:
@@ -120,7 +126,7 @@ class BackendRecord:
         if not self.enabled:
             found.append("disabled")
         if self.draining:
-            found.append("drained: the deadline has passed" if self.drained else "draining")
+            found.append("drained: the deadline has passed" if self.drained else self._draining)
         if not self.checked or not self.up:
             found.append(f"{'down' if self.checked else 'not checked'}: {self.health_reason}")
         if self.breaker is not Breaker.CLOSED:

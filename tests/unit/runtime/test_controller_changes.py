@@ -156,6 +156,10 @@ class TestChanges:
             url = world.urls[0]
             controller.drain_backend("web", url, deadline_s=3600)
             assert world.flags(controller, 0) == GOOD | stats.DRAINING
+            until = "draining, bound sessions may stay until 1970-01-01T0{}Z"  # the world's clock stands still
+            assert world.segment.backend_reason(0) == until.format("1:16:40.000")
+            controller.drain_backend("web", url, deadline_s=7200)
+            assert world.segment.backend_reason(0) == until.format("2:16:40.000")
             controller.drain_backend("web", url, deadline_s=0.01)
             await world.until(controller, lambda: bool(world.flags(controller, 0) & stats.DRAINED))
             assert world.flags(controller, 0) == GOOD | stats.DRAINING | stats.DRAINED
