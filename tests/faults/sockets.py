@@ -115,10 +115,11 @@ def storm(address: Address, rate: float, seconds: float, request: bytes) -> list
     begin = time.monotonic()
     wanted = int(rate * seconds)
     started = 0
-    give_up = begin + seconds + 15
+    # How many a busy machine can begin in a second is its own affair (the row notes it); that one is not served is ours.
+    progress = begin
     while started < wanted or open_:
         now = time.monotonic()
-        if now > give_up:
+        if now > progress + 15:
             break
         due = min(wanted, int((now - begin) * rate) + 1)
         # A few at a time, so that answers are read in between.
@@ -142,7 +143,7 @@ def storm(address: Address, rate: float, seconds: float, request: bytes) -> list
                 data = b""
             what.received += data
             if not data:
-                what.end = time.monotonic()
+                what.end = progress = time.monotonic()
                 done.append(what)
                 del open_[fd]
                 poller.unregister(fd)
