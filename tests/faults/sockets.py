@@ -9,6 +9,7 @@ import struct
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from .load import Address
 
@@ -105,6 +106,12 @@ class Hasty:
     @property
     def ok(self) -> bool:
         return not self.error and self.received.startswith(b"HTTP/1.1 200")
+
+
+def listen_overflows() -> int:
+    """How often this network namespace dropped a connection since the queue of those to be accepted was full."""
+    names, values = Path("/proc/self/net/netstat").read_text().splitlines()[:2]
+    return int(dict(zip(names.split(), values.split(), strict=True))["ListenOverflows"])
 
 
 def storm(address: Address, rate: float, seconds: float, request: bytes) -> list[Hasty]:
