@@ -901,7 +901,7 @@ cdef class Exchange(ExchangeBase):
         """A place was found, or nobody waits for the answer any more."""
         if self.queued_ns < 0:
             self.queued_ns = 0
-        self.queued_ns += self.ctx.now - self.place.since
+        self.queued_ns += max(0, self.ctx.now - self.place.since)     # may have come within this very batch
         (<WaitingRoom>self.pool.room).leave(&self.place)
         self.ctx.suspend(&self.timer)
 
