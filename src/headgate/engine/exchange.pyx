@@ -35,7 +35,8 @@ from headgate.engine.hedge cimport hedge_arm, hedge_back, hedge_cancel, hedge_du
 from headgate.engine.forwarded cimport client_by_fields
 from headgate.engine.http1 cimport Answer, Forward, find_field, head_init, head_reset
 from headgate.engine.logged cimport log_exchange
-from headgate.engine.model cimport Backend, Listener, Outcome, Pool, Route
+from headgate.engine.model cimport Backend, Listener, Pool, Route
+from headgate.engine.outcome cimport Outcome, outcome_lend, outcome_take_back
 from headgate.engine.own cimport answer_own_page, redirect_to_https
 from headgate.engine.proxied cimport prelude_for
 from headgate.engine.record cimport note_attempt, record_decision
@@ -956,14 +957,8 @@ cdef class Exchange(ExchangeBase):
         told = pool.outcome is not None and (verdict > VERDICT_SUCCESS or backend.watched or self.retry_after > 0)
         if not told and pool.done is None:
             return
-        outcome = Outcome.__new__(Outcome)
-        outcome.kind = kind
-        outcome.verdict = verdict
-        outcome.status = self.status if self.attempt_first_byte >= 0 else 0
-        outcome.first_byte_s = self.attempt_first_byte / 1e9 if self.attempt_first_byte >= 0 else -1.0
-        outcome.total_s = (self.ctx.now - self.attempt_started) / 1e9
-        outcome.retry_after_s = self.retry_after
-        outcome.ok = verdict == VERDICT_SUCCESS
+        outcome = outcome_lend(kind, verdict, self.status if self.attempt_first_byte >= 0 else 0, self.attempt_first_byte,
+                               self.ctx.now - self.attempt_started, self.retry_after)
         if told:
             try:
                 pool.outcome(backend, outcome)
@@ -975,6 +970,7 @@ cdef class Exchange(ExchangeBase):
             except BaseException as exception:
                 self.ctx.counters.strategy_errors += 1
                 self._report(exception)
+        outcome_take_back(outcome)
 
     cdef bint _may_retry(self, int kind, bint never_sent) noexcept:
         """Is another attempt allowed after a failure of this kind? (errors.py, and design: attempt, retries)"""
