@@ -123,7 +123,7 @@ def test_attempts_in_flight_and_failing_leave_no_backend_idle(name: str, n: int)
     """A simulation: attempts last a random while, a cookie binds some past the strategy, the set changes under way."""
     backends = several(n)
     strategy = make(name, backends)
-    done = getattr(strategy, "done", lambda backend, outcome: None)
+    done = getattr(strategy, "done", None) or (lambda backend, outcome: None)
     random = Random(3)
     flying: deque[FakeBackend] = deque()
     served = dict.fromkeys(backends, 0)
@@ -205,7 +205,7 @@ def test_busy_backends_share_by_weight(name: str, weights: tuple[int, ...]) -> N
 
 
 def under_steady_load(strategy: Strategy, clock: Clock, in_flight: int) -> Counter[Backend | None]:
-    done = getattr(strategy, "done", lambda backend, outcome: None)
+    done = getattr(strategy, "done", None) or (lambda backend, outcome: None)
     outcome = FakeOutcome()
     flying: deque[FakeBackend] = deque()
     seen: Counter[Backend | None] = Counter()

@@ -64,3 +64,37 @@ def test_limits() -> None:
     assert max(draws.even(2**63) for _ in range(64)) < 2**63
     with pytest.raises(OverflowError):
         draws.free(-1)
+
+
+def test_two_at_once_are_what_one_after_the_other_would_be() -> None:
+    entries = list("abcdefg")
+    together, apart = Draws(Random(4)), Draws(Random(4))
+    for _ in range(500):
+        assert together.two(entries) == (entries[apart.even(7)], entries[apart.free(7)])
+    for _ in range(500):
+        first, second = apart.even(7), apart.free(6)
+        assert together.two_places(entries) == (entries[first], entries[second if second < first else second + 1])
+
+
+def test_two_others_are_never_the_same_object_and_in_proportion() -> None:
+    lots = ["a", "a", "a", "b", "c", "c"]
+    draws = Draws(Random(4))
+    pairs = [draws.two_others(lots) for _ in range(N)]
+    assert all(first != second for first, second in pairs)
+    assert Counter(first for first, _ in pairs)["a"] / N == pytest.approx(1 / 2, abs=0.002)
+    after_a = Counter(second for first, second in pairs if first == "a")
+    assert after_a["c"] / after_a.total() == pytest.approx(2 / 3, abs=5 * sqrt(2 / 9 / (N / 2)))
+
+
+def test_the_other_one_is_found_where_nearly_all_lots_are_somebody_elses() -> None:
+    rare = "b"
+    draws = Draws(Random(4))
+    assert all(set(draws.two_others(["a"] * 5000 + [rare])) == {"a", rare} for _ in range(200))
+    assert draws.two_others(["a", "a"]) == ("a", "a")
+
+
+def test_where_there_is_nothing_to_draw_from_that_is_said() -> None:
+    draws = Draws(Random(4))
+    for draw, entries in ((draws.two, []), (draws.two_others, []), (draws.two_places, ["a"])):
+        with pytest.raises(IndexError):
+            draw(entries)

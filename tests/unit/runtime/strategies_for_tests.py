@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from headgate.balancing.base import Backend, Outcome, Request
 
@@ -25,6 +25,25 @@ class Last:
 
     def done(self, backend: Backend, outcome: Outcome) -> None:
         self.outcomes.append(backend.name)
+
+
+class OfThree:
+    """Wants to hear of ends only while it has three."""
+
+    def __init__(self) -> None:
+        self._backends: list[Backend] = []
+
+    def update(self, backends: Sequence[Backend]) -> None:
+        self._backends = list(backends)
+
+    def pick(self, request: Request, tried: Collection[Backend]) -> Backend | None:
+        return next((backend for backend in self._backends if backend not in tried), None)
+
+    @property
+    def done(self) -> Callable[[Backend, Outcome], None] | None:
+        return self._ended if len(self._backends) == 3 else None
+
+    def _ended(self, backend: Backend, outcome: Outcome) -> None: ...
 
 
 class NoTwo(Last):

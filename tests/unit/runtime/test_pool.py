@@ -219,6 +219,15 @@ def test_a_strategy_with_done_hears_how_attempts_ended_and_one_without_costs_not
         assert w.pool().done is None
 
 
+def test_a_strategy_may_want_to_hear_of_ends_for_some_sets_only() -> None:
+    with world(config(web=pool_tree(strategy=f"{HERE}:OfThree"))) as w:
+        assert w.pool().done is not None
+        w.set_state("b3", flags=PRESENT | ENABLED | CHECKED)
+        assert w.pool().done is None
+        w.set_state("b3", flags=GOOD)
+        assert w.pool().done is not None
+
+
 def test_while_update_raises_round_robin_serves_until_it_succeeds() -> None:
     with world(config(web=pool_tree(strategy=f"{HERE}:NoTwo"))) as w:
         assert w.picks(2) == ["b3", "b3"]
