@@ -40,6 +40,7 @@ class LeastTime(Learning):
 
     def __init__(self, context: Context, *, decay: float | str = DECAY_S) -> None:
         super().__init__(context, options.read("least_time", decay=decay)["decay"])
+        self._soon = SAMPLE_WEIGHT * self._decay  # after so long without news the newest sample still weighs as ever
         self._draws = Draws(context.random)
         self._scan: list[Estimate] = []  # in the order in which ties are decided; empty = sample
         self._lots: list[Estimate] = []
@@ -63,9 +64,7 @@ class LeastTime(Learning):
     def sampled(self, estimate: Estimate, sample: float, now: float) -> None:
         # After a time without news the newest sample weighs more; it is all there is when it is the first.
         idle = now - estimate.heard
-        weight = (
-            SAMPLE_WEIGHT if idle <= SAMPLE_WEIGHT * self._decay else max(SAMPLE_WEIGHT, 1.0 - exp(-idle / self._decay))
-        )
+        weight = SAMPLE_WEIGHT if idle <= self._soon else max(SAMPLE_WEIGHT, 1.0 - exp(-idle / self._decay))
         estimate.latency += (sample - estimate.latency) * weight
 
     def pick(self, request: Request, tried: Collection[Backend]) -> Backend | None:

@@ -44,6 +44,7 @@ class Prequal(Learning):
 
     def __init__(self, context: Context, *, decay: float | str = DECAY_S) -> None:
         super().__init__(context, options.read("prequal", decay=decay)["decay"])
+        self._soon = SAMPLE_WEIGHT * self._decay  # after so long without news the newest sample still weighs as ever
         self._draws = Draws(context.random)
         self._scan: list[Estimate] = []  # to look at whole, in the order in which ties are decided; empty = sample
         self._lots: list[Estimate] = []
@@ -73,7 +74,7 @@ class Prequal(Learning):
         # a share is believed to be quick for its latency, not for its share.
         sample *= estimate.share * self._one / (estimate.backend.active + 1)
         idle = now - estimate.heard
-        weight = SAMPLE_WEIGHT if idle <= 0.1 * self._decay else max(SAMPLE_WEIGHT, 1.0 - exp(-idle / self._decay))
+        weight = SAMPLE_WEIGHT if idle <= self._soon else max(SAMPLE_WEIGHT, 1.0 - exp(-idle / self._decay))
         estimate.latency += (sample - estimate.latency) * weight
 
     def pick(self, request: Request, tried: Collection[Backend]) -> Backend | None:

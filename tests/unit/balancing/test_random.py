@@ -27,6 +27,10 @@ class Scripted:
 
     free = even
 
+    def two_places(self, entries: list[FakeBackend]) -> tuple[FakeBackend, FakeBackend]:
+        first, second = self.even(len(entries)), self.free(len(entries) - 1)
+        return entries[first], entries[second if second < first else second + 1]
+
 
 T = TypeVar("T", RandomStrategy, PowerOfTwoChoices)
 
