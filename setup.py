@@ -48,6 +48,8 @@ setup(
     ext_modules=cythonize(
         extensions,
         nthreads=0,
+        # Where it is set, C is taken from there as long as nothing that it is made of has changed.
+        cache="CYTHON_CACHE_DIR" in os.environ,
         compiler_directives={
             "language_level": 3,
             "embedsignature": True,
