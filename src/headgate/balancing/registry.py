@@ -47,13 +47,13 @@ class StrategyInvalid(ValueError):
     """It was found but is no strategy, or does not take the options it was given."""
 
 
-def entry_points(**wanted: str) -> EntryPoints:
+def entry_points(**wanted: Any) -> EntryPoints:
     """What installed packages offer."""
     # Imported here: with email and zipfile, which it brings along, it takes 1 to 3 MiB of each process, and our own
     # strategies are found without.
     from importlib import metadata
 
-    return metadata.entry_points(**wanted)
+    return cast("EntryPoints", metadata.entry_points(**wanted))
 
 
 def names() -> list[str]:
