@@ -236,6 +236,7 @@ _PANELS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
                 [
                     (f"headgate_backend_up{{{POOL}}} == 0", "{{pool}} {{backend}} down"),
                     (f"headgate_backend_breaker_state{{{POOL}}} > 0", "{{pool}} {{backend}} breaker"),
+                    (f"headgate_backend_weight_part{{{POOL}}} < 1", "{{pool}} {{backend}} part of its weight"),
                 ],
             ),
             graph(
@@ -245,6 +246,10 @@ _PANELS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
                     (
                         f"increase(headgate_backend_ejections_total{{{POOL}}}[$__rate_interval]) > 0",
                         "{{pool}} {{backend}} ejected",
+                    ),
+                    (
+                        f"increase(headgate_pool_ejections_total{{{POOL}}}[$__rate_interval]) > 0",
+                        "{{pool}}: {{cause}}",
                     ),
                     (
                         "increase(headgate_backend_health_checks_total{"

@@ -369,6 +369,7 @@ class LoadBalancer:
             version=__version__,
             pool_slots={name: slots[name] for name in self.config.pools},
             in_panic=run.controller.in_panic,
+            stand_ins=run.controller.stand_ins,
             certificates=run.controller.certificates,
         )
 

@@ -45,8 +45,8 @@ class Told:
         self.events: list[str] = []
         self.hear()
 
-    def hear(self) -> None:
-        """The next message."""
+    def hear(self) -> str:
+        """The next message. Returns its name."""
         name = self.file.readline().decode().strip()
         if not name:
             raise EOFError
@@ -73,6 +73,7 @@ class Told:
         self.workers = data.get("workers") or self.workers
         self.rows += [data["row"]] if data.get("row") else []
         self.events += [one["what"] for one in data.get("events", [])]
+        return name.removeprefix("event: ")
 
     def hear_out(self) -> None:
         """Until the stream ends."""
@@ -81,10 +82,12 @@ class Told:
                 self.hear()
 
     def until(self, requests: int) -> None:
-        """Until that many are told of, and everything that is told with them."""
+        """Until that many are told of, and everything that is told with them: a client has its answer a moment before
+        it is counted, so by the look after that. (What is told of an event in between has no counters.)"""
         while self.totals["requests"] < requests:
             self.hear()
-        self.hear()
+        while self.hear() != "tick":
+            pass
 
     def close(self) -> None:
         self.file.close()

@@ -52,7 +52,8 @@ class Stage:
     """One listener, one pool, one backend for each name. Nothing happens by itself: `turn` and its friends run it.
 
     listener, pool: their tables in the configuration, beside what is decided here. strategy: `InOrder` by default.
-    spare: the backends of a second pool, which stands in for the first.
+    spare: the backends of a second pool, which stands in for the first. workers: for how many there is room; the others
+    are stages with `beside` this one, which share its segment.
     """
 
     def __init__(
@@ -66,6 +67,8 @@ class Stage:
         limits: Mapping[str, Mapping[str, int]] | None = None,
         spare: Mapping[str, HeldPort] | None = None,
         spare_pool: Mapping[str, object] | None = None,
+        workers: int = 1,
+        beside: Stage | None = None,
     ) -> None:
         self.backend_tls: tuple[SSLContext, str] | None = None
         """What is spoken with backends, and their name."""
@@ -88,10 +91,12 @@ class Stage:
         self._log_path = directory / "access.log"
         self._log = AccessLog("json", str(self._log_path))
         self.slots = {name: slot for slot, name in enumerate([*ports, *(spare or {})])}
-        self.segment = Segment.create(1, backends=8, pools=2)
+        self._owner = beside is None
+        self._worker = 0 if beside is None else beside._worker + 1
+        self.segment = Segment.create(workers, backends=8, pools=2) if beside is None else beside.segment
         for slot in self.slots.values():
             self.segment.set_backend(slot, flags=ROUTABLE, weight=1)
-        self.engine = Engine(self.segment, 0)
+        self.engine = Engine(self.segment, self._worker)
         self.engine.access_log = self._log
         self._poller = select.poll()
         self._poller.register(self.engine.fileno(), select.POLLIN)
@@ -111,9 +116,9 @@ class Stage:
             name,
             0 if name == "web" else 1,
             config.pools[name],
-            parts=EngineParts(self.segment, 0),
+            parts=EngineParts(self.segment, self._worker),
             segment=self.segment,
-            worker=0,
+            worker=self._worker,
             clock=lambda: self.engine.now,
             send=self.reports.append,
             cut_off=self.engine.cut_off_backend,
@@ -246,4 +251,5 @@ class Stage:
         self.engine.access_log = None
         self._log.close()
         self.engine.close()
-        self.segment.close()
+        if self._owner:
+            self.segment.close()

@@ -176,6 +176,7 @@ async def metrics(call: Call) -> Raw:
         version=__version__,
         processes=looked,
         panic=set(controller.in_panic),
+        stand_ins={name for name, serves in controller.stand_ins.items() if serves},
         certificates=status.certificate_list(controller.certificates, time.time()),
         heartbeats={one.worker: segment.heartbeat_s(one.worker) for one in sums.workers},
         now_s=time.monotonic(),
@@ -252,7 +253,12 @@ def pool_list(host: Host, rows: Iterable[doc.Backend], names: Iterable[str] | No
     found = []
     for name in controller.config.pools if names is None else names:
         summed = status.pool_status(
-            controller.segment, name, members.get(name, []), slots.get(name), panic=name in controller.in_panic
+            controller.segment,
+            name,
+            members.get(name, []),
+            slots.get(name),
+            panic=name in controller.in_panic,
+            stand_in=controller.stand_ins.get(name),
         )
         fields = {field: getattr(summed, field) for field in summed.__struct_fields__}
         strategy = controller.config.pools[name].strategy

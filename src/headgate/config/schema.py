@@ -71,7 +71,7 @@ class Metrics(Struct, frozen=True, kw_only=True):
     """What `/metrics` of the admin API shows (docs/metrics.md)."""
 
     backend_latency: bool = False
-    """A latency histogram for each backend as well, 22 series for each beside the 24 it has anyway. Off: pools and
+    """A latency histogram for each backend as well, 22 series for each beside the 25 it has anyway. Off: pools and
     routes have theirs, `headgate top` and the dashboard show backends, and with a thousand of them the page doubles."""
 
 

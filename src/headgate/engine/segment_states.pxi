@@ -3,12 +3,13 @@
 cdef class SegmentStates(SegmentSums):
     """What the supervisor knows of backends: written by it alone, read by anyone."""
 
-    def set_backend(self, int slot, *, flags=None, weight=None, str reason=None, since_ms=None, ramp=None):
+    def set_backend(self, int slot, *, flags=None, weight=None, str reason=None, since_ms=None, ramp=None,
+                    penalty=None):
         """Writes what is given of a backend's state and leaves the rest; bump_generation() makes workers look.
 
         flags: PRESENT, ENABLED... of this module. weight: 0 to 256, else ValueError. reason: why, cut at 215 bytes of
         UTF-8. since_ms: milliseconds since 1970 at which the state last changed. ramp: (from_ms, ms), CLOCK_MONOTONIC
-        and how long; (0, 0) for none.
+        and how long; (0, 0) for none. penalty: the status by which the backend asked for the ramp; 0 when it did not.
         """
         cdef BackendState *state
         cdef uint32_t sequence
@@ -17,6 +18,7 @@ cdef class SegmentStates(SegmentSums):
         cdef bytes text = b"" if reason is None else as_reason(reason)
         cdef uint64_t ramp_from = 0 if ramp is None else ramp[0]
         cdef uint32_t ramp_for = 0 if ramp is None else ramp[1]
+        cdef uint32_t asked = 0 if penalty is None else penalty
         self._check_slot(slot)
         if weight is not None and not 0 <= weight <= MAX_WEIGHT:
             raise ValueError(f"a weight is 0 to {MAX_WEIGHT}, not {weight}")
@@ -31,6 +33,8 @@ cdef class SegmentStates(SegmentSums):
         if ramp is not None:
             store64(&state.ramp_from_ms, ramp_from)
             store32(&state.ramp_ms, ramp_for)
+        if penalty is not None:
+            store32(&state.penalty, asked)
         if reason is not None:
             memset(state.reason, 0, sizeof(state.reason))
             memcpy(state.reason, <const char *>text, len(text))
@@ -77,6 +81,11 @@ cdef class SegmentStates(SegmentSums):
         self._check_slot(slot)
         return load64(&self.state(slot).ramp_from_ms), load32(&self.state(slot).ramp_ms)
 
+    def backend_penalty(self, int slot):
+        """The status (429, 503) by which the backend asked for its ramp; 0: it did not, it starts slowly."""
+        self._check_slot(slot)
+        return load32(&self.state(slot).penalty)
+
     def backend_reason(self, int slot):
         """Why the backend is in its state."""
         return self.backend_state(slot)[2]
@@ -118,6 +127,14 @@ cdef class SegmentStates(SegmentSums):
         cdef uint64_t *word
         self._check_slot(slot)
         word = mark_word(self.marks(slot), name)
+        store64(word, load64(word) + amount)
+
+    def add_pool_mark(self, int pool, str name, int index, uint64_t amount=1):
+        """Adds to what the supervisor counts of a pool's backends: "ejections" by EJECTION_CAUSES, "penalties" by
+        PENALTY_STATUSES. KeyError for an unknown name or index."""
+        cdef uint64_t *word
+        self._check_pool(pool)
+        word = pool_mark_word(self.pool_marks(pool), name, index)
         store64(word, load64(word) + amount)
 
     def add_supervisor(self, str name, uint64_t amount=1):

@@ -84,6 +84,17 @@ cdef class SegmentSums(SegmentMemory):
             "checks_passed": load64(&m.checks_passed), "checks_failed": load64(&m.checks_failed),
         }
 
+    def pool_mark_totals(self, int pool):
+        """What the supervisor has seen of a pool's backends: PoolMarkTotals in stats.pyi."""
+        cdef PoolMarks *m
+        cdef int index
+        self._check_pool(pool)
+        m = self.pool_marks(pool)
+        return {
+            "ejections": [load64(&m.ejections[index]) for index in range(4)],
+            "penalties": [load64(&m.penalties[index]) for index in range(2)],
+        }
+
     def pool_totals(self, int pool):
         """A pool's requests, limits and queue over all workers: PoolTotals in stats.pyi."""
         cdef PoolPlaces *places

@@ -50,6 +50,7 @@ PoolTotals = dict
 RouteTotals = dict
 ListenerTotals = dict
 BackendMarkTotals = dict
+PoolMarkTotals = dict
 SupervisorTotals = dict
 
 # Of these a sum over workers says nothing.
@@ -126,6 +127,12 @@ cdef uint64_t *mark_word(BackendMarks *m, str name) except NULL:
     if name == "checks_passed": return &m.checks_passed
     if name == "checks_failed": return &m.checks_failed
     raise KeyError(f"the supervisor counts no {name!r} of a backend")
+
+
+cdef uint64_t *pool_mark_word(PoolMarks *m, str name, int index) except NULL:
+    if name == "ejections" and 0 <= index < 4: return &m.ejections[index]
+    if name == "penalties" and 0 <= index < 2: return &m.penalties[index]
+    raise KeyError(f"the supervisor counts no {name!r} of a pool at {index}")
 
 
 cdef uint64_t *supervisor_word(SupervisorCounters *s, str name) except NULL:

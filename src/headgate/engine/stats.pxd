@@ -27,7 +27,7 @@ cdef struct BackendState:       # 256 bytes
     uint32_t sequence           # odd while the supervisor writes this record (a seqlock for readers of the whole)
     uint64_t ramp_from_ms       # CLOCK_MONOTONIC: its share grows from here on (least until then); 0 = it has all of it
     uint32_t ramp_ms            # for how long
-    uint32_t reserved
+    uint32_t penalty            # the status (429, 503) by which it asked for the ramp; 0 = it starts slowly
     char reason[216]            # why, UTF-8, NUL-terminated
 
 cdef struct BackendCounters:    # 256 bytes, one per worker and backend
@@ -69,6 +69,11 @@ cdef struct BackendMarks:       # 64 bytes, one per backend: what the supervisor
     uint64_t checks_passed
     uint64_t checks_failed
     uint64_t reserved[3]
+
+cdef struct PoolMarks:          # 64 bytes, one per pool: what the supervisor has seen of its backends, removed ones included
+    uint64_t ejections[4]       # a breaker opened, by EJECTION_CAUSES
+    uint64_t penalties[2]       # one began to get less, by PENALTY_STATUSES
+    uint64_t reserved[2]
 
 cdef struct SupervisorCounters: # 128 bytes, in the header's page: the supervisor's, over upgrades
     uint64_t reloads            # came into force
@@ -158,6 +163,7 @@ cdef struct Offsets:            # of sections from the segment's start; then of 
     size_t backend_places
     size_t pool_places
     size_t marks
+    size_t pool_marks
     size_t workers
     size_t backends
     size_t pool_latency
@@ -194,6 +200,7 @@ cdef class SegmentMemory:
     cdef uint64_t *generation_word(self) noexcept
     cdef SupervisorCounters *supervisor(self) noexcept
     cdef BackendMarks *marks(self, int slot) noexcept
+    cdef PoolMarks *pool_marks(self, int pool) noexcept
     cdef CoarseHistogram *backend_first_byte(self, int worker, int slot) noexcept   # of attempts
     cdef RouteCounters *route_counters(self, int worker, int route) noexcept
     cdef ListenerCounters *listener_counters(self, int worker, int listener) noexcept

@@ -15,6 +15,8 @@ HALF_OPEN: Final[int]
 DRAINING: Final[int]
 DRAINED: Final[int]
 MAX_WEIGHT: Final[int]
+EJECTION_CAUSES: Final[tuple[str, ...]]
+PENALTY_STATUSES: Final[tuple[int, ...]]
 NOT_RETRIED: Final[tuple[str, ...]]
 """Why a failed request was not sent again."""
 
@@ -154,6 +156,14 @@ class BackendMarkTotals(TypedDict):
     checks_passed: int
     checks_failed: int
 
+class PoolMarkTotals(TypedDict):
+    """What the supervisor has seen of a pool's backends, those included that were removed since."""
+
+    ejections: list[int]
+    """By EJECTION_CAUSES."""
+    penalties: list[int]
+    """How often one began to get less, by PENALTY_STATUSES."""
+
 class SupervisorTotals(TypedDict):
     """What the supervisor has counted since the process tree began, upgrades included."""
 
@@ -226,11 +236,12 @@ class Segment:
         reason: str | None = None,
         since_ms: int | None = None,
         ramp: tuple[int, int] | None = None,
+        penalty: int | None = None,
     ) -> None:
         """Writes what is given of a backend's state and leaves the rest; bump_generation() makes workers look.
 
         weight: 0 to 256, else ValueError. reason: cut at 215 bytes of UTF-8. since_ms: milliseconds since 1970.
-        ramp: see `backend_ramp`.
+        ramp: see `backend_ramp`. penalty: see `backend_penalty`.
         """
 
     def clear_backend(self, slot: int) -> None:
@@ -250,6 +261,10 @@ class Segment:
 
     def add_mark(self, slot: int, name: str, amount: int = 1) -> None:
         """Adds to what the supervisor counts of a backend. KeyError for an unknown name."""
+
+    def add_pool_mark(self, pool: int, name: str, index: int, amount: int = 1) -> None:
+        """Adds to what the supervisor counts of a pool's backends: "ejections" by EJECTION_CAUSES, "penalties" by
+        PENALTY_STATUSES. KeyError for an unknown name or index."""
 
     def add_supervisor(self, name: str, amount: int = 1) -> None:
         """Adds to one of the supervisor's own counters. KeyError for an unknown name."""
@@ -283,6 +298,9 @@ class Segment:
 
     def backend_flags(self, slot: int) -> int: ...
     def backend_weight(self, slot: int) -> int: ...
+    def backend_penalty(self, slot: int) -> int:
+        """The status (429, 503) by which it asked for its ramp; 0: it did not, it starts slowly."""
+
     def backend_reason(self, slot: int) -> str: ...
     def backend_since_ms(self, slot: int) -> int: ...
     def backend_ramp(self, slot: int) -> tuple[int, int]:
@@ -305,6 +323,9 @@ class Segment:
 
     def backend_marks(self, slot: int) -> BackendMarkTotals:
         """What the supervisor has seen of it."""
+
+    def pool_mark_totals(self, pool: int) -> PoolMarkTotals:
+        """What the supervisor has seen of its backends."""
 
     def route_totals(self, route: int) -> RouteTotals:
         """A route's requests, over all workers."""

@@ -5,7 +5,7 @@ that nobody can pull the ground from under a mapping, and sparse: a page that no
 it can be laid out for thousands of backends.
 
     header | generation | the supervisor's counters | backend states | places per backend | places per pool
-           | what the supervisor counts of backends
+           | what the supervisor counts of backends | of pools
            | worker 0: counters, per backend, per pool, per route, per listener | worker 1: ... | ...
 
 The first route and the first listener stand for all that found no place in the segment.
@@ -88,13 +88,19 @@ DRAINED = BACKEND_DRAINED
 # A weight above this is a configuration error everywhere; the word holds no such value.
 MAX_WEIGHT = 256
 
+# PoolMarks.ejections, by their numbers: the values of resilience.cause.Cause.
+EJECTION_CAUSES = ("consecutive_failures", "failure_rate", "connect_failure", "probe_failed")
+
+# PoolMarks.penalties, by their numbers.
+PENALTY_STATUSES = (429, 503)
+
 # NotRetried, by their numbers.
 NOT_RETRIED = ("budget", "deadline", "replay_cap", "method", "retries", "no_backend")
 
 cdef enum:
     PAGE = 4096                 # sections start on a page, so that one worker never dirties another's
     LINE = 64                   # cache line
-    LAYOUT = 4                  # to be raised whenever a struct in stats.pxd or the order of sections changes
+    LAYOUT = 5                  # to be raised whenever a struct in stats.pxd or the order of sections changes
     GENERATION_OFFSET = 1024    # in the header's page, on a cache line of its own
     SUPERVISOR_OFFSET = 2048
     USED_OFFSET = 1088          # how many workers' parts have been in use so far; written by the supervisor
@@ -252,6 +258,9 @@ cdef class SegmentMemory:
     cdef BackendMarks *marks(self, int slot) noexcept:
         return <BackendMarks *>(self._base + self.at.marks) + slot
 
+    cdef PoolMarks *pool_marks(self, int pool) noexcept:
+        return <PoolMarks *>(self._base + self.at.pool_marks) + pool
+
     cdef char *_worker(self, int worker) noexcept:
         return self._base + self.at.workers + worker * self.at.worker
 
@@ -361,6 +370,7 @@ cdef class Segment(SegmentCounts):
         store32(&state.probe, 0)
         store64(&state.ramp_from_ms, 0)
         store32(&state.ramp_ms, 0)
+        store32(&state.penalty, 0)
         memset(state.reason, 0, sizeof(state.reason))
         end_write(state, sequence)
         for worker in range(self.used_workers()):
@@ -382,6 +392,7 @@ cdef class Segment(SegmentCounts):
             memset(self.pool_first_byte(worker, pool), 0, sizeof(Histogram))
             c = self.pool_counters(worker, pool)
             memset(&c.queued, 0, <char *>&c.reserved - <char *>&c.queued)
+        memset(self.pool_marks(pool), 0, sizeof(PoolMarks))
 
     def clear_route(self, int route):
         """Frees a route's slot for another route: its counters become zero in every worker's part."""

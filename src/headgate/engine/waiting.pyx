@@ -22,6 +22,7 @@ publishes that, then reads `freed` again), so a place is never given back unseen
 """
 from cpython.ref cimport PyObject
 from libc.stdint cimport int64_t, uint32_t, uint64_t
+from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from headgate.engine.context cimport KIND_OK, Context
 from headgate.engine.model cimport Backend, Pool
@@ -45,6 +46,13 @@ cdef enum:
     LAIN_NS = 1000000000
 
 cdef double TICK_S = 0.05
+
+
+cdef int64_t clock_ns() noexcept:
+    """Not the batch's: who came first is decided between workers, and one's batch may have begun long before another's."""
+    cdef timespec moment
+    clock_gettime(CLOCK_MONOTONIC, &moment)
+    return <int64_t>moment.tv_sec * 1000000000 + moment.tv_nsec
 
 
 cdef void open_room(Pool pool, Context ctx) noexcept:
@@ -324,7 +332,7 @@ cdef class WaitingRoom(Handler):
                 c.overloaded += 1
                 return False
             node.counted = True
-            node.since = self.ctx.now
+            node.since = clock_ns() if self.several else self.ctx.now
             c.queued += 1
         if bound is not None:
             line = <BoundLine>self.bound.get(bound)
@@ -351,7 +359,7 @@ cdef class WaitingRoom(Handler):
             self._unlink(node)
         if node.counted:
             node.counted = False
-            self.counters.queued_ns += <uint64_t>(self.ctx.now - node.since)
+            self.counters.queued_ns += <uint64_t>max(0, self.ctx.now - node.since)
             places_add(&self.places.waiting, -1, &self.counters.waiting_held, &self.counters.waiting_pending)
         if self.several:
             self._publish()

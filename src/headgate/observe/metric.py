@@ -42,7 +42,8 @@ Rows = Iterable[tuple[Labels, Value]]
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Everything a page is made of. panic: the pools that are in panic. now_s: CLOCK_MONOTONIC.
+    """Everything a page is made of. panic: the pools that are in panic. stand_ins: those of which another pool,
+    or a static answer, serves the requests. now_s: CLOCK_MONOTONIC.
 
     heartbeats: when each worker last looked after its house, in seconds of CLOCK_MONOTONIC.
     """
@@ -51,6 +52,7 @@ class Reading:
     sums: Sums
     processes: Sequence[Process]
     panic: Collection[str]
+    stand_ins: Collection[str]
     certificates: Sequence[CertificateStatus]
     heartbeats: Mapping[int, float]
     now_s: float
@@ -83,6 +85,7 @@ def reading(
     version: str,
     processes: Sequence[Process] = (),
     panic: Collection[str] = (),
+    stand_ins: Collection[str] = (),
     certificates: Sequence[CertificateStatus] = (),
     heartbeats: Mapping[int, float] | None = None,
     now_s: float = 0.0,
@@ -98,6 +101,7 @@ def reading(
         sums=sums,
         processes=processes,
         panic=panic,
+        stand_ins=stand_ins,
         certificates=certificates,
         heartbeats=heartbeats or {},
         now_s=now_s,

@@ -15,6 +15,7 @@ from headgate.observe.metric import CLASSES, LAG_BOUNDS_NS, Histogram, Metric, R
 from headgate.observe.processes import Process
 from headgate.observe.status import routable
 from headgate.observe.sums import BackendSums, PoolSums, WorkerSums
+from headgate.resilience import slow_start
 
 BackendValue = Callable[[BackendSums], int | float]
 
@@ -108,6 +109,42 @@ def _lag(worker: WorkerSums) -> Histogram:
 
 def _breaker(backend: BackendSums) -> int:
     return 2 if backend.flags & stats.EJECTED else 1 if backend.flags & stats.HALF_OPEN else 0
+
+
+def _part(backend: BackendSums, now_s: float) -> float:
+    from_ms, for_ms = backend.ramp
+    return slow_start.factor(now_s, from_ms / 1e3, for_ms / 1e3)
+
+
+def _parts(now: Reading) -> Rows:
+    for label, backend in zip(now.backend_labels, now.sums.backends, strict=True):
+        yield label, _part(backend, now.now_s)
+
+
+def _ejections(now: Reading) -> Rows:
+    for name, pool in now.sums.pools.items():
+        for cause, count in zip(stats.EJECTION_CAUSES, pool.marks["ejections"], strict=True):
+            yield labels(pool=name, cause=cause), count
+
+
+def _penalties(now: Reading) -> Rows:
+    for name, pool in now.sums.pools.items():
+        for status, count in zip(stats.PENALTY_STATUSES, pool.marks["penalties"], strict=True):
+            yield labels(pool=name, status=str(status)), count
+
+
+def _asking_for_less(now: Reading) -> Rows:
+    counts = dict.fromkeys(now.pools, 0)
+    for backend in now.sums.backends:
+        counts[backend.pool] += backend.penalty != 0 and _part(backend, now.now_s) < 1
+    return ((labels(pool=name), count) for name, count in counts.items())
+
+
+def _draining(now: Reading) -> Rows:
+    counts = dict.fromkeys(now.pools, 0)
+    for backend in now.sums.backends:
+        counts[backend.pool] += bool(backend.flags & stats.DRAINING)
+    return ((labels(pool=name), count) for name, count in counts.items())
 
 
 def _waiting(pool: PoolSums) -> int:
@@ -230,6 +267,37 @@ METRICS: tuple[Metric, ...] = (
         "1 while ejected backends are used, since too few others are left.",
         lambda now: ((labels(pool=name), int(name in now.panic)) for name in now.pools),
     ),
+    Metric(
+        "pool_backends_penalized",
+        "gauge",
+        ("pool",),
+        "Backends that get less than their weight, since they answered 429 or 503 with Retry-After.",
+        _asking_for_less,
+    ),
+    Metric("pool_backends_draining", "gauge", ("pool",), "Backends that drain, or are drained.", _draining),
+    Metric(
+        "pool_ejections",
+        "counter",
+        ("pool", "cause"),
+        "How often a backend's breaker opened, by what opened it: consecutive_failures (breaker.failure_threshold), "
+        "failure_rate (breaker.failure_rate), connect_failure (a request, where nothing checks), probe_failed (it was "
+        "half-open). Removed backends included.",
+        _ejections,
+    ),
+    Metric(
+        "pool_penalties",
+        "counter",
+        ("pool", "status"),
+        "How often a backend began to get less, since it answered so with Retry-After.",
+        _penalties,
+    ),
+    Metric(
+        "pool_fallback_active",
+        "gauge",
+        ("pool",),
+        "1 while nothing in the pool is routable and its fallback (another pool, or a static answer) serves.",
+        lambda now: ((labels(pool=name), int(name in now.stand_ins)) for name in now.pools),
+    ),
     Metric("pool_retries", "counter", ("pool", "reason"), "Retries, by what became of the attempt before.", _retries),
     Metric(
         "pool_retries_not_made",
@@ -335,6 +403,13 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric("backend_weight", "gauge", ("pool", "backend"), "Its weight.", _of_backends(lambda backend: backend.weight)),
     Metric(
+        "backend_weight_part",
+        "gauge",
+        ("pool", "backend"),
+        "The part of its weight that it gets now: below 1 while it starts slowly, or since it asked for less.",
+        _parts,
+    ),
+    Metric(
         "backend_requests_in_flight",
         "gauge",
         ("pool", "backend"),
@@ -422,7 +497,7 @@ METRICS: tuple[Metric, ...] = (
         "backend_ejections",
         "counter",
         ("pool", "backend"),
-        "How often its breaker opened.",
+        "How often its breaker opened. By what opened it: pool_ejections.",
         _of_backends(lambda backend: backend.marks["ejections"]),
     ),
     Metric(

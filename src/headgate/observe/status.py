@@ -32,6 +32,17 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """Python's names here, JSON's in the document."""
 
 
+class PenaltyStatus(Record, frozen=True):
+    """A backend gets less than its weight, since it answered 429 or 503 with Retry-After."""
+
+    status: int
+    """Which of the two."""
+    reason: str
+    until: str
+    """The end of the time that it named, or of the minute that is believed at most (RFC 3339, UTC). From then on its
+    share grows as after a start."""
+
+
 class BackendStatus(Record, frozen=True):
     """One backend of one pool. Counters are since its slot was given to it, over all workers."""
 
@@ -48,6 +59,10 @@ class BackendStatus(Record, frozen=True):
     weight: int
     part: float
     """The part of its weight that it gets now: below 1 while it starts slowly, or since it asked for less."""
+    whole_at: str | None
+    """When it will have its whole weight again (RFC 3339, UTC); None = it has it."""
+    penalty: PenaltyStatus | None
+    """Why it asked for less; None = it did not, or has its whole weight again."""
     active_connections: int
     """Attempts in flight."""
     total_requests: int
@@ -105,6 +120,9 @@ class PoolStatus(Record, frozen=True):
     healthy: int
     panic: bool
     """Are ejected backends used, since too few others are left?"""
+    stand_in: str | None
+    """What serves now, since nothing in it is routable: "pool NAME", "static answer", "" for nobody. None = it serves
+    itself."""
     active_connections: int
     total_requests: int
     total_time: LatencyStatus | None
@@ -226,12 +244,14 @@ def build(
     version: str,
     pool_slots: Mapping[str, int] | None = None,
     in_panic: Collection[str] = (),
+    stand_ins: Mapping[str, str] | None = None,
     certificates: Iterable[Used] = (),
 ) -> Status:
     """The document for these backends, in their order; pools in the order in which they first occur.
 
     pool_slots: where each pool's latency is counted; a pool that is not in it has none in the document. Every pool in
-    it is in the document, also one without backends. in_panic: the pools of which the segment does not tell that.
+    it is in the document, also one without backends. in_panic, stand_ins: the pools of which the segment does not tell
+    that (`PoolStatus.panic`, `PoolStatus.stand_in`).
     certificates: those in use, of which it does not either.
     """
     rows = [backend_status(segment, row) for row in backends]
@@ -244,7 +264,9 @@ def build(
     return Status(
         backends=rows,
         pools=[
-            pool_status(segment, name, members, slots.get(name), panic=name in in_panic)
+            pool_status(
+                segment, name, members, slots.get(name), panic=name in in_panic, stand_in=(stand_ins or {}).get(name)
+            )
             for name, members in by_pool.items()
         ],
         totals=total_status(segment),
@@ -262,6 +284,7 @@ def render(
     version: str,
     pool_slots: Mapping[str, int] | None = None,
     in_panic: Collection[str] = (),
+    stand_ins: Mapping[str, str] | None = None,
     certificates: Iterable[Used] = (),
 ) -> bytes:
     """The document as JSON; see `build`."""
@@ -271,6 +294,7 @@ def render(
         version=version,
         pool_slots=pool_slots,
         in_panic=in_panic,
+        stand_ins=stand_ins,
         certificates=certificates,
     )
     return msgspec.json.encode(document)
@@ -281,6 +305,10 @@ def backend_status(segment: Segment, row: BackendRow) -> BackendStatus:
     pool, name, url, slot = row
     flags, weight, reason, since_ms = segment.backend_state(slot)
     from_ms, for_ms = segment.backend_ramp(slot)
+    asked = segment.backend_penalty(slot)
+    now = time.monotonic()
+    part = slow_start.factor(now, from_ms / 1e3, for_ms / 1e3)
+    to_wall_ms = time.time() * 1000 - now * 1000
     counted = segment.backend_totals(slot)
     return BackendStatus(
         url=url,
@@ -291,7 +319,15 @@ def backend_status(segment: Segment, row: BackendRow) -> BackendStatus:
         reason=reason,
         since=moment(since_ms) if since_ms else None,
         weight=weight,
-        part=slow_start.factor(time.monotonic(), from_ms / 1e3, for_ms / 1e3),
+        part=part,
+        whole_at=moment(int(from_ms + for_ms + to_wall_ms)) if part < 1 else None,
+        penalty=PenaltyStatus(
+            status=asked,
+            reason=f"it answered {asked} with Retry-After",
+            until=moment(int(from_ms + to_wall_ms)),
+        )
+        if asked and part < 1
+        else None,
         active_connections=counted.active,
         total_requests=counted.attempts,
         succeeded=counted.succeeded,
@@ -308,7 +344,13 @@ def backend_status(segment: Segment, row: BackendRow) -> BackendStatus:
 
 
 def pool_status(
-    segment: Segment, name: str, members: Sequence[BackendStatus], slot: int | None, *, panic: bool = False
+    segment: Segment,
+    name: str,
+    members: Sequence[BackendStatus],
+    slot: int | None,
+    *,
+    panic: bool = False,
+    stand_in: str | None = None,
 ) -> PoolStatus:
     """One pool; `slot` is where its latency is counted."""
     return PoolStatus(
@@ -316,6 +358,7 @@ def pool_status(
         backends=len(members),
         healthy=sum(member.healthy for member in members),
         panic=panic,
+        stand_in=stand_in,
         active_connections=sum(member.active_connections for member in members),
         total_requests=sum(member.total_requests for member in members),
         total_time=None if slot is None else _latency(segment.latency(slot)),

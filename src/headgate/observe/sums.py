@@ -21,6 +21,7 @@ from headgate.engine.stats import (
     BackendTotals,
     Latency,
     ListenerTotals,
+    PoolMarkTotals,
     PoolTotals,
     RouteTotals,
     Segment,
@@ -50,13 +51,18 @@ class Names:
 
 @dataclass(frozen=True, slots=True)
 class BackendSums:
-    """One backend, since its slot was given to it. first_byte: of its attempts; None where it was not asked for."""
+    """One backend, since its slot was given to it. first_byte: of its attempts; None where it was not asked for.
+
+    ramp, penalty: see `Segment.backend_ramp` and `Segment.backend_penalty`.
+    """
 
     pool: str
     name: str
     slot: int
     flags: int
     weight: int
+    ramp: tuple[int, int]
+    penalty: int
     totals: BackendTotals
     marks: BackendMarkTotals
     first_byte: Latency | None
@@ -69,6 +75,7 @@ class PoolSums:
     name: str
     slot: int
     totals: PoolTotals
+    marks: PoolMarkTotals
     latency: Latency
     first_byte: Latency
 
@@ -103,8 +110,9 @@ async def read(segment: Segment, names: Names, *, backend_latency: bool = False)
     for pool, name, slot in names.backends:
         flags, weight = segment.backend_flags(slot), segment.backend_weight(slot)
         first_byte = segment.backend_first_byte_latency(slot) if backend_latency else None
+        ramp, penalty = segment.backend_ramp(slot), segment.backend_penalty(slot)
         totals, marks = segment.backend_totals(slot), segment.backend_marks(slot)
-        backends.append(BackendSums(pool, name, slot, flags, weight, totals, marks, first_byte))
+        backends.append(BackendSums(pool, name, slot, flags, weight, ramp, penalty, totals, marks, first_byte))
         if len(backends) % SLICE == 0:
             await asyncio.sleep(0)
     routes: dict[str, RouteTotals] = {}
@@ -115,7 +123,9 @@ async def read(segment: Segment, names: Names, *, backend_latency: bool = False)
     pools: dict[str, PoolSums] = {}
     for name, slot in names.pools.items():
         latency, first_byte_time = segment.latency(slot), segment.latency(slot, first_byte=True)
-        pools[name] = PoolSums(name, slot, segment.pool_totals(slot), latency, first_byte_time)
+        pools[name] = PoolSums(
+            name, slot, segment.pool_totals(slot), segment.pool_mark_totals(slot), latency, first_byte_time
+        )
         if len(pools) % SLICE == 0:
             await asyncio.sleep(0)
     # What belongs together is read together: requests of all kinds after all that they are made of.

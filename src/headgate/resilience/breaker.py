@@ -22,6 +22,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from headgate.errors import MEANING, Kind, Verdict
+from headgate.resilience.cause import Cause
 
 K = TypeVar("K", bound=Hashable)
 
@@ -45,13 +46,15 @@ class State(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Transition(Generic[K]):
-    """A breaker changed state. `until` is when it will go on by itself (monotonic seconds), None while closed."""
+    """A breaker changed state. `until` is when it will go on by itself (monotonic seconds), None while closed. `cause`
+    is the rule that opened it, None for a change to any other state."""
 
     key: K
     before: State
     after: State
     reason: str
     until: float | None
+    cause: Cause | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,8 +183,11 @@ class BreakerGroup(Generic[K]):
 
     # What happens
 
-    def trip(self, key: K, kind: Kind, reason: str, now: float) -> Transition[K] | Refused[K] | None:
-        """A worker's detector tripped over `kind`. None if it is open already: another worker was first to say so."""
+    def trip(
+        self, key: K, kind: Kind, reason: str, now: float, cause: Cause = Cause.CONSECUTIVE_FAILURES
+    ) -> Transition[K] | Refused[K] | None:
+        """A worker's detector tripped over `kind`, by the rule `cause`. None if it is open already: another worker was
+        first to say so."""
         breaker = self._breakers.get(key)
         if breaker is None or breaker.state is State.OPEN:
             return None
@@ -191,7 +197,7 @@ class BreakerGroup(Generic[K]):
             if (out := self.out) >= self.limit:
                 return Refused(key, f"{reason}; kept in use: {out} of {len(self._breakers)} are out already")
             self._pay_back(breaker, now)
-        return self._open(key, breaker, MEANING[kind].verdict, reason, now)
+        return self._open(key, breaker, MEANING[kind].verdict, reason, cause, now)
 
     def probed(self, key: K, ok: bool, kind: Kind, now: float) -> Transition[K] | None:
         """A probe ended. One that ended without saying anything about the backend (the client left) does not count."""
@@ -202,7 +208,7 @@ class BreakerGroup(Generic[K]):
         if not ok:
             if meaning.verdict is Verdict.NONE:
                 return None
-            return self._open(key, breaker, meaning.verdict, f"probe failed: {meaning.word}", now)
+            return self._open(key, breaker, meaning.verdict, f"probe failed: {meaning.word}", Cause.PROBE_FAILED, now)
         breaker.successes += 1
         if breaker.successes < self.success_threshold:
             breaker.until = now + self.unprobed_s
@@ -251,13 +257,16 @@ class BreakerGroup(Generic[K]):
             credit -= cost
             breaker.openings -= 1
 
-    def _open(self, key: K, breaker: _Breaker, verdict: Verdict, reason: str, now: float) -> Transition[K]:
+    def _open(
+        self, key: K, breaker: _Breaker, verdict: Verdict, reason: str, cause: Cause, now: float
+    ) -> Transition[K]:
         # Beyond the maximum more openings would only have to be paid back.
         if breaker.openings == 0 or self._open_for(breaker.openings) < self.recovery_max_s:
             breaker.openings += 1
         breaker.opened_by = verdict
         breaker.opened_s = self._open_for(breaker.openings)
-        return self._enter(key, breaker, State.OPEN, f"{reason}; out for {breaker.opened_s:g} s", now, breaker.opened_s)
+        reason = f"{reason}; out for {breaker.opened_s:g} s"
+        return self._enter(key, breaker, State.OPEN, reason, now, breaker.opened_s, cause)
 
     def _half_open(self, key: K, breaker: _Breaker, now: float) -> Transition[K]:
         breaker.successes = 0
@@ -267,11 +276,18 @@ class BreakerGroup(Generic[K]):
         return self._enter(key, breaker, State.CLOSED, reason, now, None)
 
     def _enter(
-        self, key: K, breaker: _Breaker, state: State, reason: str, now: float, lasts_s: float | None
+        self,
+        key: K,
+        breaker: _Breaker,
+        state: State,
+        reason: str,
+        now: float,
+        lasts_s: float | None,
+        cause: Cause | None = None,
     ) -> Transition[K]:
         before = breaker.state
         breaker.state = state
         breaker.reason = reason
         breaker.since = now
         breaker.until = None if lasts_s is None else now + lasts_s
-        return Transition(key, before, state, reason, breaker.until)
+        return Transition(key, before, state, reason, breaker.until, cause)

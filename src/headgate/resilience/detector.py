@@ -11,6 +11,9 @@ start of the window. Memory is bounded whatever the rate.
 from __future__ import annotations
 
 from collections import deque
+from typing import NamedTuple
+
+from headgate.resilience.cause import Cause
 
 # Five in a row are no accident even where one request in ten fails (1 in 100,000), and are reached at once when all do.
 FAILURE_THRESHOLD = 5
@@ -22,6 +25,13 @@ WINDOW_S = 10.0
 MINIMUM = 10
 
 _SLICES = 100  # of the window; failures are known to a slice
+
+
+class Tripped(NamedTuple):
+    """Why a backend should be taken out: the rule, and the text for people."""
+
+    cause: Cause
+    reason: str
 
 
 class Detector:
@@ -54,7 +64,7 @@ class Detector:
         self._failed = 0  # sum over _failures
         self._samples: deque[tuple[float, int]] = deque()  # (time, successes_total)
 
-    def failed(self, now: float, successes_total: int) -> str | None:
+    def failed(self, now: float, successes_total: int) -> Tripped | None:
         """An attempt failed. Why the backend should be taken out now (and counting starts afresh), or None."""
         if not self._samples:
             self._samples.append((now, successes_total))
@@ -63,11 +73,11 @@ class Detector:
             self._streak_successes = successes_total
         self._streak += 1
         self._count_failure(now)
-        reason = self._verdict(now, successes_total)
-        if reason is not None:
+        tripped = self._verdict(now, successes_total)
+        if tripped is not None:
             self._clear()
             self._samples.append((now, successes_total))
-        return reason
+        return tripped
 
     def succeeded(self, now: float) -> None:
         """An attempt succeeded: a streak ends. For callers that report successes; the counter alone does as well."""
@@ -107,13 +117,15 @@ class Detector:
         while failures[0][0] <= current - _SLICES:
             self._failed -= failures.popleft()[1]
 
-    def _verdict(self, now: float, successes_total: int) -> str | None:
+    def _verdict(self, now: float, successes_total: int) -> Tripped | None:
         if self._streak >= self._threshold:
-            return f"{self._streak} failures in a row" if self._streak > 1 else "a failure"
+            reason = f"{self._streak} failures in a row" if self._streak > 1 else "a failure"
+            return Tripped(Cause.CONSECUTIVE_FAILURES, reason)
         succeeded = successes_total - self._successes_at(now - self._window_s)
         attempts = self._failed + succeeded
         if attempts >= self._minimum and self._failed >= self._rate * attempts:
-            return f"{self._failed} of {round(attempts)} attempts failed within {self._window_s:g} s"
+            reason = f"{self._failed} of {round(attempts)} attempts failed within {self._window_s:g} s"
+            return Tripped(Cause.FAILURE_RATE, reason)
         return None
 
     def _successes_at(self, time: float) -> float:

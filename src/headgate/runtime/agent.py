@@ -34,7 +34,7 @@ from headgate.routing.identified import Guarded, IdentifiedRouter
 from headgate.routing.match import Entry, Router
 from headgate.runtime import messages
 from headgate.runtime.cores import worker_count
-from headgate.runtime.fallbacks import chain, static_answer
+from headgate.runtime.fallbacks import chain, stand_in, static_answer
 from headgate.runtime.parts import EngineParts, Parts
 from headgate.runtime.pool import Member, WorkerPool, set_addresses
 from headgate.runtime.snapshot import Snapshot
@@ -460,12 +460,19 @@ class WorkerAgent:
         ]
         slots = {pool.name: pool.slot for pool in self._pools.values()}
         panic = {pool.name for pool in self._pools.values() if pool.panic}
+        config = self._config or Config()
+        stand_ins = {
+            name: stand_in(name, config.pools, lambda other: self._pools[other].routable)
+            for name, pool in self._pools.items()
+            if not pool.routable
+        }
         page = status.render(
             self._segment,
             rows,
             version=__version__,
             pool_slots=slots,
             in_panic=panic,
+            stand_ins=stand_ins,
             certificates=self._certificates,
         )
         # The supervisor writes a state, and a moment later the generation that makes workers look. Who was told "down"

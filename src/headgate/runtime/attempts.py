@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from headgate.config import schema
 from headgate.engine.stats import EJECTED, HALF_OPEN
 from headgate.errors import Kind, Verdict
+from headgate.resilience.cause import Cause
 from headgate.resilience.detector import Detector
 from headgate.resilience.penalty import Asking
 from headgate.runtime.messages import Failed, Message, Penalty, Probed, Trip
@@ -108,11 +109,11 @@ class Attempts:
         elif verdict > Verdict.SUCCESS:
             detector = self._detectors.get(backend)
             if detector is not None and not backend.flags & BROKEN and backend not in self._avoided:
-                reason = detector.failed(self._clock(), backend.succeeded)
-                if reason is not None:
+                tripped = detector.failed(self._clock(), backend.succeeded)
+                if tripped is not None:
                     word = Kind(outcome.kind).word.replace("_", " ")
                     answered = f" {outcome.status}" if outcome.status >= 500 else ""
-                    self._trip(backend, outcome.kind, f"{reason}: {word}{answered}")
+                    self._trip(backend, outcome.kind, f"{tripped.reason}: {word}{answered}", tripped.cause)
 
     def _say_failed(self, backend: Backend, kind: int) -> None:
         now = self._clock()
@@ -127,13 +128,13 @@ class Attempts:
             if for_s is not None:
                 self._send(Penalty(backend.slot, outcome.status, for_s))
 
-    def _trip(self, backend: Backend, kind: int, reason: str) -> None:
+    def _trip(self, backend: Backend, kind: int, reason: str, cause: Cause) -> None:
         """Stop using the backend at once, as far as the cap allows, and let the supervisor decide."""
         out = len(self._broken) + len(self._avoided)
         if self._count > 1 and out < max(1, self._count // 2):
             self._avoided[backend] = self._clock() + _UNANSWERED_S
             self._changed()
-        self._send(Trip(backend.slot, kind, reason))
+        self._send(Trip(backend.slot, kind, reason, cause))
 
     # Half-open backends
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from headgate.config.schema import Breaker
 from headgate.errors import Kind
 from headgate.resilience.breaker import BreakerGroup, Refused, Remembered, State, Transition
+from headgate.resilience.cause import Cause
 
 log = logging.getLogger("headgate.control")
 
@@ -78,15 +79,15 @@ class Breakers:
         self._groups[pool].remove(slot)
         self._said.pop(slot, None)
 
-    def trip(self, pool: str, slot: int, kind: Kind, reason: str) -> None:
+    def trip(self, pool: str, slot: int, kind: Kind, reason: str, cause: Cause) -> None:
         """A worker's detector asks to open it."""
         if pool not in self._off:
-            self.eject(pool, slot, kind, reason)
+            self.eject(pool, slot, kind, reason, cause)
 
-    def eject(self, pool: str, slot: int, kind: Kind, reason: str) -> None:
+    def eject(self, pool: str, slot: int, kind: Kind, reason: str, cause: Cause) -> None:
         """Open it, breaker or not: where nothing checks, connect failures in traffic are all there is to go by."""
         now = self._now()
-        answer = self._groups[pool].trip(slot, kind, reason, now)
+        answer = self._groups[pool].trip(slot, kind, reason, now, cause)
         if isinstance(answer, Refused):
             if now - self._said.get(slot, float("-inf")) >= _SAY_REFUSED_S:
                 self._said[slot] = now

@@ -210,6 +210,11 @@ class Controller:
         return self._fleet.in_panic
 
     @property
+    def stand_ins(self) -> Mapping[str, str]:
+        """The pools in which nothing is routable -> what serves in their place; see `runtime.outlook`."""
+        return self._fleet.stand_ins
+
+    @property
     def tls(self) -> TlsFiles:
         """The files for TLS, as they were read."""
         return self._certificates.files
@@ -490,8 +495,8 @@ class Controller:
                 self.explaining.answered(link, message)
             case Failed(slot, kind, reason):
                 self._fleet.failed(slot, kind, reason)
-            case Trip(slot, kind, reason):
-                self._fleet.tripped(slot, kind, reason)
+            case Trip(slot, kind, reason, cause):
+                self._fleet.tripped(slot, kind, reason, cause)
             case Penalty(slot, status, for_s):
                 self._fleet.penalized(slot, status, for_s)
             case Probed(slot, ok, kind):

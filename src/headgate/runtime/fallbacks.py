@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from headgate.config import schema
@@ -41,3 +41,14 @@ def chain(pool: str, pools: Mapping[str, schema.Pool]) -> list[str]:
     while (config := pools[names[-1]].fallback) is not None and config.pool in pools and config.pool not in names:
         names.append(config.pool)
     return names
+
+
+def stand_in(pool: str, pools: Mapping[str, schema.Pool], routable: Callable[[str], bool]) -> str:
+    """Who serves a pool's requests while nothing in it is routable, as the engine goes about it: "pool spare", "static
+    answer", or "" where nobody does. routable: whether a pool has a backend for a new session."""
+    way = chain(pool, pools)
+    for name in way[1:]:
+        if routable(name):
+            return f"pool {name}"
+    last = pools[way[-1]].fallback
+    return "static answer" if last is not None and not last.pool else ""

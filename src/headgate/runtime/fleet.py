@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 import time
 from asyncio import AbstractEventLoop
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from random import Random
 
 from headgate.config.schema import Backend, Config, Health
@@ -18,12 +18,14 @@ from headgate.engine import stats
 from headgate.errors import MEANING, Kind, Verdict
 from headgate.health.monitor import Monitor
 from headgate.health.plan import check_addresses, plan_for
+from headgate.observe.status import moment
 from headgate.resilience import breaker, health_state
-from headgate.resilience.eligibility import eligible
+from headgate.resilience.cause import Cause
 from headgate.runtime.address import pack_address
 from headgate.runtime.breakers import Breakers
 from headgate.runtime.drains import Drains
 from headgate.runtime.knowledge import Knowledge, KnownBackend
+from headgate.runtime.outlook import Outlook
 from headgate.runtime.ramps import Ramps
 from headgate.runtime.slots import SlotTable
 from headgate.runtime.states import BackendRecord, States
@@ -63,6 +65,7 @@ class Fleet:
         self._segment = segment
         self._moved = moved
         self._loop = loop
+        self._wall = wall
         self._config = Config()
         self._built = Built()
         self._starting = True  # a thousand backends that come up at the start are no news
@@ -76,9 +79,8 @@ class Fleet:
         self._resolver = Resolver(loop, self._resolved, lookup=lookup, random=random)
         self._monitor = Monitor(loop, self._health_changed, urgent=self._urgent, random=random, judged=self._checked)
         self._drains = Drains(loop, self._drain_over)
-        self._ramps = Ramps(now or time.monotonic)
-        self._doubted: set[str] = set()  # pools whose states have changed in this turn of the loop
-        self._in_panic: set[str] = set()
+        self._ramps = Ramps(loop, self._ramp_over, now=now or time.monotonic)
+        self._outlook = Outlook(self.states, loop.call_soon, self._members)
         self._breakers = Breakers(loop, self._breaker_changed, self._breaker_refused, now=now or loop.time)
 
         self._before: dict[Key, KnownBackend] = {}
@@ -135,7 +137,12 @@ class Fleet:
     @property
     def in_panic(self) -> Collection[str]:
         """The pools in which ejected backends are used, since too few others are left."""
-        return self._in_panic
+        return self._outlook.in_panic
+
+    @property
+    def stand_ins(self) -> Mapping[str, str]:
+        """The pools in which nothing is routable -> what serves in their place; see `runtime.outlook`."""
+        return self._outlook.stand_ins
 
     @property
     def resting(self) -> int:
@@ -153,6 +160,7 @@ class Fleet:
         settled = await self._resolver.settled(timeout_s)
         checked = await self._monitor.first_round(max(0.0, deadline - self._loop.time()))
         self._starting = False
+        self._outlook.settle()
         return settled and checked
 
     def close(self) -> None:
@@ -161,6 +169,7 @@ class Fleet:
         self._resolver.close()
         self._breakers.close()
         self._drains.close()
+        self._ramps.close()
         self.states.close()
 
     # Which backends there are
@@ -188,11 +197,11 @@ class Fleet:
             self._pool_slots.release(name, generation)
             self._breakers.remove_pool(name)
             self._ramps.forget_pool(name)
-            self._in_panic.discard(name)
         self.traffic.apply(config, generation)
         for name, pool in config.pools.items():
             self._pool_slots.take(name)
             self._breakers.configure(name, pool.breaker)
+        self._outlook.configure(config.pools)
         for key, backend in wanted.items():
             pool = config.pools[key[0]]
             record = self.records.get(key)
@@ -232,6 +241,7 @@ class Fleet:
     def drain(self, record: BackendRecord, deadline_s: float | None) -> None:
         """No new sessions; what is bound to it moves on after `deadline_s` seconds (None: never)."""
         self._drains.begin(record.slot, deadline_s)
+        record.draining_until = "" if deadline_s is None else moment(int((self._wall() + deadline_s) * 1000))
         until = "" if deadline_s is None else f"bound sessions may stay for {deadline_s:g} s"
         self._administer(record, "draining", until, enabled=True, draining=True)
 
@@ -250,6 +260,8 @@ class Fleet:
             record.enabled, record.draining, record.drained = wanted
             self._write(record)
             self.states.happened(record, what, reason)
+        elif draining:
+            self._write(record)  # another deadline
 
     def _drain_over(self, slot: int) -> None:
         record = self.at(slot)
@@ -300,6 +312,7 @@ class Fleet:
             record.breaker_reason = known.breaker.reason
         if self._same_segment:
             self.states.recall(record)
+            self._ramps.resume(record)
 
     def _remove(self, key: Key, generation: int) -> None:
         record = self.records.pop(key)
@@ -315,31 +328,18 @@ class Fleet:
         self.states.withdraw(record)
         self.states.happened(record, "removed", "")
 
+    def _members(self, pool: str) -> list[BackendRecord]:
+        return [self.records[pool, backend.name] for backend in self._config.pools[pool].backends]
+
     def _write(self, record: BackendRecord) -> None:
         """Its state may have changed: tell the workers, and see what that does to its pool."""
         pool = self._config.pools[record.pool]
-        self._ramps.look(record, pool.slow_start, starting=self._starting)
+        slowly = self._ramps.look(record, pool.slow_start, starting=self._starting)
         self.states.write(record)
-        if not self._doubted:
-            self._loop.call_soon(self._look_at_pools)
-        self._doubted.add(record.pool)
-
-    def _look_at_pools(self) -> None:
-        """Say it when a pool falls into panic, or is out of it. (Workers work it out for themselves.)"""
-        doubted, self._doubted = self._doubted, set()
-        for name in doubted & self._config.pools.keys():
-            pool = self._config.pools[name]
-            records = [self.records[name, backend.name] for backend in pool.backends]
-            panic = eligible(records, pool.panic).panic
-            if panic == (name in self._in_panic):
-                continue
-            count = f"{sum(record.routable for record in records)} of {len(records)} backends are routable"
-            if panic:
-                self._in_panic.add(name)
-                self.states.pool_happened(name, "panic", f"{count}: ejected ones are used again")
-            else:
-                self._in_panic.discard(name)
-                self.states.pool_happened(name, "no panic any more", count)
+        if slowly:  # said after what made it come back
+            why = f"its share grows for {pool.slow_start:g} s"
+            self._loop.call_soon(lambda: self.states.happened(record, "starts slowly", why))
+        self._outlook.doubt(record.pool)
 
     # What is seen of them
 
@@ -412,6 +412,9 @@ class Fleet:
             return
         if transition.after is breaker.State.OPEN:
             self._segment.add_mark(slot, "ejections")
+            if transition.cause is not None:
+                cause = stats.EJECTION_CAUSES.index(transition.cause)
+                self._segment.add_pool_mark(self.pool_slots[record.pool], "ejections", cause)
         record.breaker, record.breaker_reason = transition.after, transition.reason
         self.states.free_probe(record)
         self._write(record)
@@ -433,24 +436,36 @@ class Fleet:
         self._resolver.refresh(url.host, url.port)
         reason = reason or MEANING[Kind(kind)].word.replace("_", " ")
         if self._config.pools[record.pool].health.type == "none":
-            self._breakers.eject(record.pool, slot, Kind(kind), f"a request could not connect: {reason}")
+            reason = f"a request could not connect: {reason}"
+            self._breakers.eject(record.pool, slot, Kind(kind), reason, Cause.CONNECT_FAILURE)
         else:
             self._monitor.connect_failed(slot, reason)
 
-    def tripped(self, slot: int, kind: int, reason: str) -> None:
+    def tripped(self, slot: int, kind: int, reason: str, cause: Cause) -> None:
         """A worker's detector opened the breaker."""
         record = self.at(slot)
         if record is not None:
-            self._breakers.trip(record.pool, slot, Kind(kind), reason)
+            self._breakers.trip(record.pool, slot, Kind(kind), reason, cause)
 
     def penalized(self, slot: int, status: int, for_s: float) -> None:
         """It answered so, and asked for less for so long."""
         record = self.at(slot)
         if record is None:
             return
-        if self._ramps.penalize(record, for_s, self._config.pools[record.pool].slow_start):
+        if status in stats.PENALTY_STATUSES and self._ramps.penalize(
+            record, status, for_s, self._config.pools[record.pool].slow_start
+        ):
+            index = stats.PENALTY_STATUSES.index(status)
+            self._segment.add_pool_mark(self.pool_slots[record.pool], "penalties", index)
             self.states.happened(record, "gets less", f"it answered {status} with Retry-After, for {for_s:g} s")
         self._write(record)
+
+    def _ramp_over(self, slot: int, status: int) -> None:
+        record = self.at(slot)
+        if record is not None:
+            self._write(record)
+            why = f"it answers no {status} with Retry-After any more" if status else "its slow start is over"
+            self.states.happened(record, "has its share", why)
 
     def probed(self, slot: int, ok: bool, kind: int) -> None:
         """A half-open backend was tried."""

@@ -11,6 +11,7 @@ import msgspec
 from headgate.config.schema import Config, Listener
 from headgate.explain.answer import Explanation
 from headgate.explain.question import Question
+from headgate.resilience.cause import Cause
 from headgate.runtime.snapshot import Snapshot
 from headgate.tls.files import NONE, TlsFiles
 
@@ -135,12 +136,14 @@ class Failed(_Message, frozen=True):
 class Trip(_Message, frozen=True):
     """The worker's detector opened the breaker; the worker already avoids the backend.
 
-    kind: the `errors.Kind` of the last failure. reason: the text for people ("5 failures in a row: reset").
+    kind: the `errors.Kind` of the last failure. reason: the text for people ("5 failures in a row: reset"). cause: the
+    detector's rule.
     """
 
     slot: int
     kind: int
     reason: str
+    cause: Cause = Cause.CONSECUTIVE_FAILURES
 
 
 class Probed(_Message, frozen=True):

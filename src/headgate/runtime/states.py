@@ -47,6 +47,8 @@ class BackendRecord:
     slot: int
     enabled: bool = True
     draining: bool = False
+    draining_until: str = ""
+    """When the drain's deadline comes (RFC 3339, UTC); "" = it has none."""
     drained: bool = False
     """The drain's deadline has passed: bound sessions have moved on, too."""
     checked: bool = False
@@ -57,7 +59,9 @@ class BackendRecord:
     addresses: list[bytes] = field(default_factory=list)
     ramp: tuple[int, int] = (0, 0)
     """(from_ms, ms): its share grows from that moment on (CLOCK_MONOTONIC), for so long; (0, 0) = it has all of it."""
-    written: tuple[int, int, str, tuple[int, int]] | None = None
+    penalty: int = 0
+    """The status (429, 503) by which it asked for that ramp; 0 = it starts slowly, or has no ramp."""
+    written: tuple[int, int, str, tuple[int, int], int] | None = None
 
     @property
     def name(self) -> str:
@@ -106,10 +110,14 @@ class BackendRecord:
         if self.drained:
             return "drained: the deadline has passed"
         if self.draining:
-            return "draining"
+            return self._draining
         if not self.up or not self.checked or self.breaker is Breaker.CLOSED:
             return self.health_reason
         return self.breaker_reason
+
+    @property
+    def _draining(self) -> str:
+        return f"draining, bound sessions may stay until {self.draining_until}" if self.draining_until else "draining"
 
     @property
     def reasons(self) -> list[str]:
@@ -118,7 +126,7 @@ class BackendRecord:
         if not self.enabled:
             found.append("disabled")
         if self.draining:
-            found.append("drained: the deadline has passed" if self.drained else "draining")
+            found.append("drained: the deadline has passed" if self.drained else self._draining)
         if not self.checked or not self.up:
             found.append(f"{'down' if self.checked else 'not checked'}: {self.health_reason}")
         if self.breaker is not Breaker.CLOSED:
@@ -154,7 +162,7 @@ class States:
 
     def write(self, record: BackendRecord) -> None:
         """Bring the segment up to date with the record, if it is not."""
-        wanted = (record.flags, record.config.weight, record.reason, record.ramp)
+        wanted = (record.flags, record.config.weight, record.reason, record.ramp, record.penalty)
         if record.written == wanted:
             return
         changed = record.written is None or record.written[0] != wanted[0]
@@ -166,6 +174,7 @@ class States:
             reason=wanted[2],
             since_ms=int(self._wall() * 1000) if changed else None,
             ramp=wanted[3],
+            penalty=wanted[4],
         )
         self._announce()
 
@@ -173,7 +182,8 @@ class States:
         """The segment has this backend's state from the process before: what is so already is not written anew."""
         flags, weight, reason, _ = self._segment.backend_state(record.slot)
         record.ramp = self._segment.backend_ramp(record.slot)
-        record.written = (flags, weight, reason, record.ramp)
+        record.penalty = self._segment.backend_penalty(record.slot)
+        record.written = (flags, weight, reason, record.ramp, record.penalty)
 
     def withdraw(self, record: BackendRecord) -> None:
         """The backend is gone: no worker may pick it from now on. Its counters stay until the slot is used again."""
@@ -212,7 +222,8 @@ class States:
     def pool_happened(self, pool: str, what: str, reason: str) -> None:
         """The same for a pool as a whole, with its own level."""
         self._remember(pool, "", what, reason)
-        log.log(logging.WARNING if what == "panic" else logging.INFO, "pool %s: %s: %s", pool, what, reason)
+        level = logging.WARNING if what in ("panic", "nothing routable") else logging.INFO
+        log.log(level, "pool %s: %s: %s", pool, what, reason)
 
     def _announce(self) -> None:
         if not self._announced:

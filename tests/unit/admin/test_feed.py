@@ -6,6 +6,7 @@ import asyncio
 import json
 import tracemalloc
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -276,6 +277,36 @@ def test_nothing_grows_with_10_000_events_and_a_day() -> None:
         assert len(show.world.controller.events) == 1000
         _, everything = await show.reader()
         assert len(json.dumps(everything)) < 400_000
+        show.close()
+
+    asyncio.run(main())
+
+
+def test_looks_keep_their_distance_when_the_loop_is_held_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second look right behind a late one would make a rate of next to no time."""
+
+    async def main() -> None:
+        show = Show()
+        clock = 100.0
+        planned: list[tuple[float, Callable[[], None]]] = []
+        looks: list[float] = []
+
+        class Loop:
+            def time(self) -> float:
+                return clock
+
+            def call_at(self, when: float, call: Callable[[], None]) -> None:
+                planned.append((when, call))
+
+        monkeypatch.setattr(show.feed, "_loop", Loop())
+        monkeypatch.setattr(show.feed, "look", lambda: looks.append(clock))
+        show.feed.start()
+        for late in (0.0, 0.95, 0.0, 0.4, 0.0, 3.7, 0.0, 0.0):
+            when, call = planned.pop()
+            clock = when + late
+            call()
+        distances = [round(after - before, 6) for before, after in pairwise(looks)]
+        assert distances == [1.0, 1.95, 0.9, 1.4, 0.9, 4.7, 0.9, 1.0]
         show.close()
 
     asyncio.run(main())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Thread
@@ -60,6 +61,21 @@ def test_a_backend_is_taken_out_and_given_back(running: World, capsys: Said) -> 
     assert run(capsys, "disable", "--pool", "web", "a")[0] == 0
     assert not running.controller.backend("web", "a").enabled
     assert run(capsys, "enable", "a", "b") == (0, "web/a: up, weight 1\nweb/b: up, weight 1\n", "")
+
+
+def test_status_says_who_serves_instead_and_who_gets_less(tmp_path: Path, capsys: Said) -> None:
+    with serving(path=tmp_path / "s") as (world, address, within):
+        assert "serves instead" not in run(capsys, "status", "--admin", address)[1]
+        one, other = (world.controller.backend("web", name) for name in "ab")
+        now_ms = int(time.monotonic() * 1000)
+        within(lambda: world.segment.set_backend(one.slot, ramp=(now_ms + 500_000, 10_000), penalty=429))
+        within(lambda: world.segment.set_backend(other.slot, ramp=(now_ms, 10_000_000)))
+        out = run(capsys, "status", "--admin", address)[1]
+        assert re.search(r"\n  a .* gets 10% of its weight: it answered 429 with Retry-After, all of it from 20", out)
+        assert re.search(r"\n  b .* gets 10% of its weight: it starts slowly, all of it from 20", out)
+        for serves, said in (("pool spare", "; pool spare serves instead\n"), ("", "; requests are answered 503\n")):
+            within(lambda serves=serves: world.controller._fleet._outlook._stand_ins.update(web=serves))
+            assert f" of 2 up{said}" in run(capsys, "status", "--admin", address)[1]
 
 
 def test_waiting_for_what_does_not_end(tmp_path: Path, capsys: Said) -> None:

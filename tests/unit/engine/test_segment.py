@@ -16,8 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headgate.engine import stats
-from headgate.engine.stats import BackendTotals, Segment
+from headgate.engine.stats import EJECTION_CAUSES, PENALTY_STATUSES, BackendTotals, Segment
 from headgate.errors import Kind
+from headgate.resilience.cause import Cause
 
 SOURCE = Path(__file__).parents[3] / "src"
 
@@ -582,6 +583,34 @@ def test_a_freed_slot_forgets_all_that_was_seen_of_its_backend(segment: Segment)
     assert segment.backend_first_byte_latency(4).count == 1
     with pytest.raises(KeyError):
         segment.add_mark(3, "nonsense")
+
+
+def test_causes_have_their_words() -> None:
+    assert tuple(Cause) == EJECTION_CAUSES
+
+
+def test_a_pool_remembers_why_until_its_slot_is_freed(segment: Segment) -> None:
+    for index in range(len(EJECTION_CAUSES)):
+        segment.add_pool_mark(1, "ejections", index, index + 1)
+    for index in range(len(PENALTY_STATUSES)):
+        segment.add_pool_mark(1, "penalties", index, 7)
+    for pool in (0, 2):
+        segment.add_pool_mark(pool, "ejections", 0)
+    assert segment.pool_mark_totals(1) == {"ejections": [1, 2, 3, 4], "penalties": [7, 7]}
+    segment.clear_pool(1)
+    assert segment.pool_mark_totals(1) == {"ejections": [0] * 4, "penalties": [0] * 2}
+    assert segment.pool_mark_totals(2)["ejections"] == [1, 0, 0, 0]
+    for name, index in (("ejections", len(EJECTION_CAUSES)), ("penalties", -1), ("nonsense", 0)):
+        with pytest.raises(KeyError):
+            segment.add_pool_mark(1, name, index)
+
+
+def test_who_asked_for_less_is_known_to_all(segment: Segment) -> None:
+    segment.set_backend(3, ramp=(5_000, 10_000), penalty=503)
+    segment.set_backend(3, weight=7)
+    assert (segment.backend_ramp(3), segment.backend_penalty(3)) == ((5_000, 10_000), 503)
+    segment.clear_backend(3)
+    assert (segment.backend_ramp(3), segment.backend_penalty(3)) == ((0, 0), 0)
 
 
 def test_a_freed_pool_keeps_nothing_but_its_gauges(segment: Segment) -> None:

@@ -221,9 +221,13 @@ def test_it_says_what_was_counted(segment: Segment) -> None:
     segment.set_backend(0, flags=UP, weight=3)
     segment.set_backend(1, flags=UP | stats.EJECTED, weight=1)
     segment.add_mark(1, "ejections", 2)
+    segment.add_pool_mark(0, "ejections", stats.EJECTION_CAUSES.index("failure_rate"), 3)
+    segment.add_pool_mark(0, "penalties", stats.PENALTY_STATUSES.index(429), 4)
+    segment.set_backend(0, ramp=(12_500, 10_000), penalty=503)
+    segment.set_backend(1, ramp=(5_000, 10_000))
     segment.add_mark(1, "checks_failed", 9)
     segment.add_supervisor("reloads_refused")
-    text = page(segment, panic={"api"}, heartbeats={0: 7.5, 1: 10.0}, now_s=10.0)
+    text = page(segment, panic={"api"}, stand_ins={"api"}, heartbeats={0: 7.5, 1: 10.0}, now_s=10.0)
 
     assert value(text, "headgate_requests_begun_total") == 14
     assert value(text, "headgate_requests_total", outcome="ok", source="none") == 6
@@ -240,11 +244,20 @@ def test_it_says_what_was_counted(segment: Segment) -> None:
     assert value(text, "headgate_pool_backends", pool="api") == 0
     assert value(text, "headgate_pool_panic", pool="api") == 1
     assert value(text, "headgate_pool_panic", pool="web") == 0
+    assert value(text, "headgate_pool_fallback_active", pool="api") == 1
+    assert value(text, "headgate_pool_fallback_active", pool="web") == 0
     assert value(text, "headgate_backend_responses_total", pool="web", backend="a", **{"class": "2xx"}) == 10
     assert value(text, "headgate_backend_weight", pool="web", backend="a") == 3
     assert value(text, "headgate_backend_up", pool="web", backend=HOSTILE) == 0
     assert value(text, "headgate_backend_breaker_state", pool="web", backend=HOSTILE) == 2
     assert value(text, "headgate_backend_ejections_total", pool="web", backend=HOSTILE) == 2
+    assert value(text, "headgate_pool_ejections_total", pool="web", cause="failure_rate") == 3
+    assert value(text, "headgate_pool_ejections_total", pool="web", cause="probe_failed") == 0
+    assert value(text, "headgate_pool_penalties_total", pool="web", status="429") == 4
+    assert value(text, "headgate_pool_backends_penalized", pool="web") == 1
+    assert value(text, "headgate_pool_backends_draining", pool="web") == 0
+    assert value(text, "headgate_backend_weight_part", pool="web", backend="a") == 0.1
+    assert value(text, "headgate_backend_weight_part", pool="web", backend=HOSTILE) == 0.5
     assert value(text, "headgate_backend_health_checks_total", pool="web", backend=HOSTILE, result="failed") == 9
     assert value(text, "headgate_config_reloads_total", result="refused") == 1
     assert value(text, "headgate_worker_heartbeat_age_seconds", worker="0") == 2.5

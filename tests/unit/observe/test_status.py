@@ -87,6 +87,8 @@ def test_a_backend_with_its_counters(segment: Segment) -> None:
         "since": "2026-11-21T01:02:03.456Z",
         "weight": 5,
         "part": 1.0,
+        "wholeAt": None,
+        "penalty": None,
         "activeConnections": 2,
         "totalRequests": 20,
         "succeeded": 16,

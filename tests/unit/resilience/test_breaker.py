@@ -6,6 +6,7 @@ import pytest
 
 from headgate.errors import Kind
 from headgate.resilience.breaker import BreakerGroup, Refused, State, Transition
+from headgate.resilience.cause import Cause
 
 REFUSED, RESET, BAD_STATUS = Kind.CONNECT_REFUSED, Kind.RESET, Kind.BAD_STATUS
 
@@ -40,7 +41,9 @@ def test_the_life_of_a_breaker() -> None:
     assert group.next_event(0) is None
 
     change = group.trip("a", RESET, "5 failures in a row", 100)
-    assert change == Transition("a", State.CLOSED, State.OPEN, "5 failures in a row; out for 10 s", 110)
+    assert change == Transition(
+        "a", State.CLOSED, State.OPEN, "5 failures in a row; out for 10 s", 110, Cause.CONSECUTIVE_FAILURES
+    )
     assert group.next_event(100) == 110
     assert group.advance(109.9) == []
 
@@ -58,7 +61,9 @@ def test_a_failed_probe_opens_it_for_twice_as_long() -> None:
     opened(group, "a", 0)
     group.advance(10)
     change = group.probed("a", False, Kind.FIRST_BYTE_TIMEOUT, 11)
-    assert change == Transition("a", State.HALF_OPEN, State.OPEN, "probe failed: first_byte_timeout; out for 20 s", 31)
+    assert change == Transition(
+        "a", State.HALF_OPEN, State.OPEN, "probe failed: first_byte_timeout; out for 20 s", 31, Cause.PROBE_FAILED
+    )
 
 
 def test_time_doubles_up_to_five_minutes() -> None:

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from headgate.resilience.detector import Detector
+from headgate.resilience.cause import Cause
+from headgate.resilience.detector import Detector, Tripped
 
 
 class Backend:
@@ -12,6 +13,7 @@ class Backend:
         self.detector = detector
         self.now = 100.0
         self.succeeded = 0
+        self.causes: list[Cause] = []
         detector.sample(self.now, 0)
 
     def wait(self, seconds: float) -> None:
@@ -28,7 +30,11 @@ class Backend:
         """The reason the n-th failure gave; none before it may have given one."""
         for _ in range(n - 1):
             assert self.detector.failed(self.now, self.succeeded) is None
-        return self.detector.failed(self.now, self.succeeded)
+        tripped = self.detector.failed(self.now, self.succeeded)
+        if tripped is None:
+            return None
+        self.causes.append(tripped.cause)
+        return tripped.reason
 
 
 @pytest.fixture
@@ -39,6 +45,7 @@ def backend() -> Backend:
 def test_five_failures_in_a_row(backend: Backend) -> None:
     backend.succeed(1_000_000)
     assert backend.fail(5) == "5 failures in a row"
+    assert backend.causes == [Cause.CONSECUTIVE_FAILURES]
 
 
 def test_a_success_in_between_begins_a_new_row(backend: Backend) -> None:
@@ -65,6 +72,7 @@ def test_half_of_ten(backend: Backend) -> None:
         assert backend.fail() is None
     backend.succeed()
     assert backend.fail() == "5 of 10 attempts failed within 10 s"
+    assert backend.causes == [Cause.FAILURE_RATE]
 
 
 def test_half_of_nine_say_too_little(backend: Backend) -> None:
@@ -106,12 +114,12 @@ def test_the_window_begins_between_samples_where_it_should(backend: Backend) -> 
         backend.succeed(50)
         backend.wait(0.5)
     backend.wait(6)
-    reasons: list[str | None] = []
+    reasons: list[Tripped | None] = []
     while not any(reasons):
         reasons.append(backend.detector.failed(backend.now, backend.succeeded))
         backend.detector.succeeded(backend.now)  # no row of them
     assert len(reasons) == 400
-    assert reasons[-1] == "400 of 800 attempts failed within 10 s"
+    assert reasons[-1] == (Cause.FAILURE_RATE, "400 of 800 attempts failed within 10 s")
 
 
 def test_a_trip_begins_counting_afresh(backend: Backend) -> None:
@@ -130,7 +138,7 @@ def test_reset_forgets_everything(backend: Backend) -> None:
 
 def test_it_needs_no_sample_before_the_first_failure() -> None:
     detector = Detector()
-    assert [detector.failed(5.0, 7) for _ in range(5)][-1] == "5 failures in a row"
+    assert [detector.failed(5.0, 7) for _ in range(5)][-1] == (Cause.CONSECUTIVE_FAILURES, "5 failures in a row")
 
 
 def test_a_worker_that_stood_still_for_a_minute(backend: Backend) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from headgate.config.schema import Breaker
 from headgate.errors import Kind
 from headgate.resilience.breaker import State, Transition
+from headgate.resilience.cause import Cause
 from headgate.runtime.breakers import Breakers
 
 QUICK = Breaker(recovery=0.03, recovery_max=0.03, success_threshold=1)
@@ -39,8 +40,8 @@ def run(scenario: Callable[[Breakers, asyncio.Queue[tuple[int, State]], list[str
 
 def test_the_nearest_of_all_pools_comes_first() -> None:
     async def scenario(breakers: Breakers, changes: asyncio.Queue[tuple[int, State]], refused: list[str]) -> None:
-        breakers.trip("a", 0, Kind.RESET, "x")
-        breakers.trip("b", 2, Kind.RESET, "x")
+        breakers.trip("a", 0, Kind.RESET, "x", Cause.CONSECUTIVE_FAILURES)
+        breakers.trip("b", 2, Kind.RESET, "x", Cause.CONSECUTIVE_FAILURES)
         assert [await changes.get() for _ in range(3)] == [(0, State.OPEN), (2, State.OPEN), (2, State.HALF_OPEN)]
         breakers.probed("b", 2, True, Kind.OK)
         assert await changes.get() == (2, State.CLOSED)
@@ -50,7 +51,7 @@ def test_the_nearest_of_all_pools_comes_first() -> None:
 
 def test_a_failed_probe_opens_it_again() -> None:
     async def scenario(breakers: Breakers, changes: asyncio.Queue[tuple[int, State]], refused: list[str]) -> None:
-        breakers.trip("b", 2, Kind.RESET, "x")
+        breakers.trip("b", 2, Kind.RESET, "x", Cause.CONSECUTIVE_FAILURES)
         for state in (State.OPEN, State.HALF_OPEN):
             assert await changes.get() == (2, state)
         breakers.probed("b", 2, False, Kind.RESET)
@@ -62,10 +63,10 @@ def test_a_failed_probe_opens_it_again() -> None:
 
 def test_what_is_removed_is_forgotten() -> None:
     async def scenario(breakers: Breakers, changes: asyncio.Queue[tuple[int, State]], refused: list[str]) -> None:
-        breakers.trip("b", 2, Kind.RESET, "x")
+        breakers.trip("b", 2, Kind.RESET, "x", Cause.CONSECUTIVE_FAILURES)
         breakers.remove("b", 2)
         breakers.probed("b", 2, True, Kind.OK)
-        breakers.trip("b", 2, Kind.RESET, "x")
+        breakers.trip("b", 2, Kind.RESET, "x", Cause.CONSECUTIVE_FAILURES)
         await asyncio.sleep(0.06)
         assert changes.qsize() == 1
 
@@ -75,7 +76,7 @@ def test_what_is_removed_is_forgotten() -> None:
 def test_the_only_backend_stays_and_that_is_said_once() -> None:
     async def scenario(breakers: Breakers, changes: asyncio.Queue[tuple[int, State]], refused: list[str]) -> None:
         for _ in range(10):
-            breakers.trip("one", 4, Kind.RESET, "5 failures in a row")
+            breakers.trip("one", 4, Kind.RESET, "5 failures in a row", Cause.CONSECUTIVE_FAILURES)
         assert changes.empty()
         assert refused == ["5 failures in a row; kept in use: it is the only backend of its pool"]
 
@@ -85,12 +86,12 @@ def test_the_only_backend_stays_and_that_is_said_once() -> None:
 def test_switched_off_it_ignores_trips_but_not_ejections() -> None:
     async def scenario(breakers: Breakers, changes: asyncio.Queue[tuple[int, State]], refused: list[str]) -> None:
         breakers.configure("b", None)
-        breakers.trip("b", 2, Kind.RESET, "x")
+        breakers.trip("b", 2, Kind.RESET, "x", Cause.CONSECUTIVE_FAILURES)
         assert changes.empty()
-        breakers.eject("b", 2, Kind.CONNECT_REFUSED, "x")
+        breakers.eject("b", 2, Kind.CONNECT_REFUSED, "x", Cause.CONNECT_FAILURE)
         assert await changes.get() == (2, State.OPEN)
         breakers.configure("b", QUICK)
-        breakers.trip("b", 2, Kind.RESET, "x")
+        breakers.trip("b", 2, Kind.RESET, "x", Cause.CONSECUTIVE_FAILURES)
         assert changes.empty(), "open already"
 
     run(scenario)

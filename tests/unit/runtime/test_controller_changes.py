@@ -156,6 +156,10 @@ class TestChanges:
             url = world.urls[0]
             controller.drain_backend("web", url, deadline_s=3600)
             assert world.flags(controller, 0) == GOOD | stats.DRAINING
+            until = "draining, bound sessions may stay until 1970-01-01T0{}Z"  # the world's clock stands still
+            assert world.segment.backend_reason(0) == until.format("1:16:40.000")
+            controller.drain_backend("web", url, deadline_s=7200)
+            assert world.segment.backend_reason(0) == until.format("2:16:40.000")
             controller.drain_backend("web", url, deadline_s=0.01)
             await world.until(controller, lambda: bool(world.flags(controller, 0) & stats.DRAINED))
             assert world.flags(controller, 0) == GOOD | stats.DRAINING | stats.DRAINED
@@ -207,6 +211,8 @@ class TestChanges:
             from_ms, for_ms = world.segment.backend_ramp(0)
             assert 0 < from_ms - time.monotonic() * 1000 <= 7000
             assert for_ms == 10_000
+            assert world.segment.backend_penalty(0) == 503
+            assert world.segment.pool_mark_totals(0)["penalties"] == [0, 1]
             assert world.flags(controller, 0) == GOOD
             worker.channel.send(Penalty(99, 503, 7.0))  # a backend that has been removed
 

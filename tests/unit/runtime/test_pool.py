@@ -10,6 +10,7 @@ import pytest
 from headgate.config.schema import Config
 from headgate.engine.stats import CHECKED, DRAINED, DRAINING, EJECTED, ENABLED, HALF_OPEN, PRESENT, UP
 from headgate.errors import Kind
+from headgate.resilience.cause import Cause
 from headgate.runtime.messages import Failed, Penalty, Probed, StrategyError, Trip
 from tests.unit.runtime.fake_engine import GOOD, Request
 from tests.unit.runtime.strategies_for_tests import HERE, Last
@@ -252,7 +253,9 @@ def test_five_failures_in_a_row_take_a_backend_out_before_the_supervisor_answers
         assert w.eligible() == ["b1", "b2", "b3"]
         fail(w, "b1")
         assert w.eligible() == ["b2", "b3"]
-        assert w.heard(Trip) == [Trip(w.slot("web", "b1"), Kind.RESET, "5 failures in a row: reset")]
+        assert w.heard(Trip) == [
+            Trip(w.slot("web", "b1"), Kind.RESET, "5 failures in a row: reset", Cause.CONSECUTIVE_FAILURES)
+        ]
         fail(w, "b1", times=20)  # attempts that had begun before
         assert len(w.heard(Trip)) == 1
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -12,12 +15,25 @@ from headgate.runtime.ramps import Ramps
 from headgate.runtime.states import BackendRecord
 
 
+class Timer:
+    def __init__(self, at: float, call: Callable[[], object]) -> None:
+        self.at = at
+        self.call = call
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
 class World:
-    """Two backends: one that was always there, one that comes and goes."""
+    """Two backends: one that was always there, one that comes and goes. It is the loop, too."""
 
     def __init__(self) -> None:
         self.now = 1000.0
-        self.ramps = Ramps(lambda: self.now)
+        self.timers: list[Timer] = []
+        self.over: list[tuple[int, int]] = []
+        loop: Any = self
+        self.ramps = Ramps(loop, lambda slot, status: self.over.append((slot, status)), now=lambda: self.now)
         self.old, self.new = (
             BackendRecord(
                 pool="web", config=Backend(url=BackendUrl.parse(f"http://10.0.0.{n}")), slot=n, checked=True, up=True
@@ -25,6 +41,19 @@ class World:
             for n in (1, 2)
         )
         self.look(self.old, starting=True)
+
+    def call_later(self, delay_s: float, call: Callable[..., object], *arguments: object) -> Timer:
+        self.timers.append(Timer(self.now + delay_s, lambda: call(*arguments)))
+        return self.timers[-1]
+
+    def advance(self, seconds: float) -> None:
+        end = self.now + seconds
+        while due := [timer for timer in self.timers if timer.at <= end and not timer.cancelled]:
+            first = min(due, key=lambda timer: timer.at)
+            self.now = first.at
+            self.timers.remove(first)
+            first.call()
+        self.now = end
 
     def look(self, record: BackendRecord, *, starting: bool = False, window_s: float = 10.0) -> tuple[int, int]:
         self.ramps.look(record, window_s, starting=starting)
@@ -85,22 +114,80 @@ def test_not_without_a_warm_peer() -> None:
 
 def test_one_that_asks_for_less_gets_it_and_then_starts_slowly() -> None:
     w = World()
-    assert w.ramps.penalize(w.old, 5.0, 10.0)
+    assert w.ramps.penalize(w.old, 503, 5.0, 10.0)
+    assert (w.old.ramp, w.old.penalty) == ((1_005_000, 10_000), 503)
+    assert not w.ramps.penalize(w.old, 503, 3.0, 10.0), "it has asked for more already"
     assert w.old.ramp == (1_005_000, 10_000)
-    assert not w.ramps.penalize(w.old, 3.0, 10.0), "it has asked for more already"
-    assert w.old.ramp == (1_005_000, 10_000)
-    w.now += 4
-    assert not w.ramps.penalize(w.old, 5.0, 10.0), "no news, but longer"
+    w.advance(4)
+    assert not w.ramps.penalize(w.old, 503, 5.0, 10.0), "no news, but longer"
     assert w.old.ramp == (1_009_000, 10_000)
-    w.now += 6
-    assert w.ramps.penalize(w.old, 5.0, 10.0), "again, after it had passed"
+    w.advance(6)
+    assert not w.ramps.penalize(w.old, 429, 5.0, 10.0), "it has not had its share in between"
+    w.advance(14)
+    assert w.over == []
+    w.advance(1)
+    assert w.over == [(1, 429)], "once, at the end of the slow start"
+    assert (w.old.ramp, w.old.penalty) == ((0, 0), 0)
+    assert w.ramps.penalize(w.old, 503, 5.0, 10.0), "again, after it had passed"
+
+
+def test_without_slow_start_one_that_keeps_asking_is_told_of_once() -> None:
+    w = World()
+    assert w.ramps.penalize(w.old, 503, 1.0, 0.0)
+    for _ in range(5):
+        w.advance(1.5)
+        assert not w.ramps.penalize(w.old, 503, 1.0, 0.0)
+    assert w.over == []
+    w.advance(3)
+    assert w.over == [(1, 503)]
+
+
+def test_the_end_of_a_slow_start_is_told() -> None:
+    w = World()
+    assert w.look(w.new) == (1_000_000, 10_000)
+    w.advance(9.9)
+    assert w.over == []
+    w.advance(0.1)
+    assert w.over == [(2, 0)]
+    assert w.new.ramp == (0, 0)
+
+
+def test_of_one_that_went_meanwhile_no_end_is_told() -> None:
+    w = World()
+    w.ramps.penalize(w.old, 503, 5.0, 10.0)
+    w.look(w.new)
+    for record in (w.old, w.new):
+        record.up = False
+        w.look(record)
+    assert w.old.penalty == 0
+    w.advance(60)
+    assert w.over == []
+
+
+def test_a_ramp_of_the_process_before_ends_as_well() -> None:
+    w = World()
+    w.new.ramp, w.new.penalty = (1_005_000, 10_000), 503
+    w.ramps.resume(w.new)
+    w.look(w.new, starting=True)
+    w.advance(15)
+    assert w.over == [(2, 503)]
+
+
+def test_nothing_is_told_after_the_end() -> None:
+    w = World()
+    w.ramps.penalize(w.old, 503, 5.0, 10.0)
+    w.look(w.new)
+    w.ramps.forget(w.new)
+    w.ramps.close()
+    w.advance(60)
+    assert w.over == []
 
 
 def test_one_that_is_out_has_nothing_to_ask_for() -> None:
     w = World()
     w.new.up = False
     w.look(w.new)
-    assert not w.ramps.penalize(w.new, 5.0, 10.0)
+    assert not w.ramps.penalize(w.new, 503, 5.0, 10.0)
     assert w.new.ramp == (0, 0)
 
 
