@@ -6,7 +6,6 @@ They hold no data, so anybody may have them; what they show comes from `GET /str
 from __future__ import annotations
 
 import functools
-from importlib import resources
 
 from headgate.admin.endpoint import Call, Raw, Stream
 from headgate.admin.wire import Refusal
@@ -55,5 +54,8 @@ def _file(name: str) -> Raw:
 @functools.cache
 def _files() -> dict[str, bytes]:
     """Read once, whole: a name in a request never becomes a path."""
+    # Imported here: it brings tempfile and three compressors along, and most balancers have no reader.
+    from importlib import resources
+
     directory = resources.files("headgate.admin") / "dashboard"
     return {one.name: one.read_bytes() for one in directory.iterdir() if one.name.rpartition(".")[2] in _TYPES}

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import http.client
 import json
 import os
-import socket
 import urllib.parse
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from headgate.cli.common import EXIT_CONFIG, EXIT_ERROR, EXIT_UNREACHABLE, CommandError, UsageError
-
-# The API answers within milliseconds; a reload that imports modules for strategies takes seconds.
-TIMEOUT_S = 60.0
 
 
 def add_admin(parser: argparse.ArgumentParser) -> None:
@@ -65,6 +60,9 @@ class Connection:
 
     def ask(self, method: str, target: str, body: object = None) -> Any:
         """One request; its answer's JSON. Raises CommandError, with the text and the exit code for it."""
+        # Imported here: `headgate run` has this file in memory, too, and asks nobody.
+        from headgate.cli.admin_connection import HTTPException, open_connection
+
         headers = {"Accept": "application/json"}
         if self._token:
             headers["Authorization"] = f"Bearer {self._token}"
@@ -72,12 +70,12 @@ class Connection:
         if body is not None:
             headers["Content-Type"] = "application/json"
             data = json.dumps(body).encode()
-        connection = _connection(self.address)
+        connection = open_connection(self.address)
         try:
             connection.request(method, target, data, headers)
             response = connection.getresponse()
             content = response.read()
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, HTTPException) as error:
             why = getattr(error, "strerror", None) or str(error) or type(error).__name__
             raise CommandError(f"no balancer answers at {self.address}: {why}", EXIT_UNREACHABLE) from None
         finally:
@@ -134,31 +132,6 @@ def _normal(address: str) -> str:
     if "://" in address:
         raise UsageError(f"--admin: {address} is neither unix:PATH nor http://HOST:PORT")
     return f"http://{address}"
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=TIMEOUT_S)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(TIMEOUT_S)
-        self.sock.connect(self._path)
-
-
-def _connection(address: str) -> http.client.HTTPConnection:
-    if address.startswith("unix:"):
-        return _UnixConnection(address.removeprefix("unix:"))
-    try:
-        parts = urllib.parse.urlsplit(address)
-        port = parts.port
-    except ValueError:
-        parts, port = urllib.parse.urlsplit(""), None
-    if not parts.hostname or parts.path or parts.query:
-        raise UsageError(f"--admin: {address} is not an address such as http://127.0.0.1:9900")
-    made = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    return made(parts.hostname, port, timeout=TIMEOUT_S)
 
 
 def _path(parts: tuple[str, ...]) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import tempfile
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -166,6 +165,8 @@ def _days(text: str) -> int:
 
 def _write(path: Path, data: bytes, mode: int, *, over: bool) -> None:
     """Whole or not at all; with this mode from the first byte on."""
+    import tempfile  # shutil and three compressors come along: not in `headgate run`
+
     number, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(number, "wb") as file:

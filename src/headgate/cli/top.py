@@ -9,7 +9,6 @@ import argparse
 import contextlib
 import os
 import select
-import shutil
 import signal
 import sys
 import termios
@@ -195,6 +194,8 @@ def pressed(view: View, keys: str, page: int) -> View | None:
 
 def run(args: argparse.Namespace) -> int:
     """Shows it until q; returns the exit code."""
+    import shutil  # it brings three compressors along: not in `headgate run`
+
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise common.UsageError("this needs a terminal; `headgate status --watch` does not")
     connection = connect(args)

@@ -95,6 +95,7 @@ cdef class ClientConnection(Connection):
     cdef void _refuse(self, int status, uint8_t error) noexcept
     cdef void _wait_for_client(self) noexcept
     cdef void _end_of_input(self, bint clean) noexcept
+    cdef bint _says_no_more(self) noexcept
     cdef void _linger(self) noexcept
     cdef void _drain_input(self) noexcept
     cdef void _next_request(self) noexcept

@@ -24,7 +24,9 @@ from headgate.engine.context cimport (
     KIND_OVERLOADED, KIND_SLOW_CLIENT, KIND_URI_TOO_LONG, KIND_VERSION_NOT_SUPPORTED, Context, status_text,
 )
 from headgate.engine.exchange cimport Exchange, exchange_acquire, report_shortage
-from headgate.engine.head cimport FRAMING_CHUNKED, FRAMING_CLOSE, FRAMING_LENGTH, FRAMING_NONE, FRAMING_TUNNEL, METHOD_HEAD, Head
+from headgate.engine.head cimport (
+    FRAMING_CHUNKED, FRAMING_CLOSE, FRAMING_LENGTH, FRAMING_NONE, FRAMING_TUNNEL, HEAD_KEEP_ALIVE, METHOD_HEAD, Head,
+)
 from headgate.engine.http1 cimport (
     Answer, chunk_decode, chunk_init, head_reset, parse_error_text, parse_request, write_response,
 )
@@ -947,7 +949,15 @@ cdef class ClientConnection(Connection):
         if x is not None:
             x.release()
 
+    cdef bint _says_no_more(self) noexcept:
+        """Has the client said that this was its last request, and sent nothing behind it? Then nothing will come that could
+        make a reset of the close (RFC 9112, 9.6), and shutdown() and a recv() to wait for its end are for nothing. After
+        a body it is waited for nevertheless: some clients send a line end that does not belong to it."""
+        return (self.state == DOWN_WAIT and self.x is not None and not self.x.request.flags & HEAD_KEEP_ALIVE
+                and self.in_framing == FRAMING_NONE and self.in_pos == self.in_end and not self.readable and self.tls is None)
+
     cdef void complete(self, bint keep) noexcept:
+        cdef bint silent
         if self.state == DOWN_CLOSED:
             self._drop_exchange()
             self.release_in()
@@ -956,7 +966,11 @@ cdef class ClientConnection(Connection):
             self._drop_exchange()
             self._next_request()
             return
+        silent = self._says_no_more()
         self._drop_exchange()
+        if silent and self.all_sent():
+            self._close()
+            return
         self.ctx.suspend(&self.timer)
         self.state = DOWN_LINGER
         self.lingered = 0

@@ -26,7 +26,6 @@ from headgate.config.schema import Listener as ListenerConfig
 from headgate.config.schema import Pool as PoolConfig
 from headgate.config.schema import Route as RouteConfig
 from headgate.config.schema import Strategy as StrategyConfig
-from headgate.explain.decide import explain
 from headgate.explain.question import BadQuestion
 from headgate.explain.standing import PoolLook
 from headgate.observe import status
@@ -225,6 +224,9 @@ class WorkerAgent:
 
     def _explain(self, message: messages.Explain) -> None:
         """Only this worker knows whose turn it is; finding that out changes nothing (see `headgate.explain`)."""
+        # Imported here: seldom asked for, and a quarter of a MiB in each worker.
+        from headgate.explain.decide import explain
+
         explanation = None
         problem = ""
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import socket
@@ -25,13 +24,6 @@ _LONGEST_DELAY_SOON_S = 0.4
 _LONGEST_DELAY_S = 10.0
 # One that lived this long died of something new.
 _FORGIVEN_AFTER_S = 10.0
-
-
-def name_process(name: str) -> None:
-    """What `ps`, `top` and `pkill` know this process by (15 bytes at most, proc(5)). An upgrade's exec would make it
-    `python`."""
-    with contextlib.suppress(OSError):
-        Path("/proc/self/comm").write_text(name[:15])
 
 
 def worker_command(

@@ -38,9 +38,9 @@ from headgate.runtime.crew import GRACE_S, NEVER_S, START_TIMEOUT_S, TICK_S, Cre
 from headgate.runtime.holder import describe_holder
 from headgate.runtime.listening import Listening
 from headgate.runtime.messages import Leave, ReopenLogs, Stop
+from headgate.runtime.naming import name_process
 from headgate.runtime.notify import Notifier, listen_descriptors
 from headgate.runtime.overrides import NONE, effective
-from headgate.runtime.processes import name_process
 from headgate.runtime.reload import Reloader, ReloadResult
 from headgate.runtime.sockets import BoundSocket, CannotBind
 from headgate.runtime.steering import Steering, admin_socket, check_admin, load_changes

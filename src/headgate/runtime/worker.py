@@ -8,9 +8,9 @@ a drain or a stop (also when the supervisor is gone: that reads as EOF), and wit
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import gc
+import getopt
 import logging
 import os
 import random
@@ -21,16 +21,18 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from headgate.engine import Engine, Segment
 from headgate.engine.clock import clock as engine_clock
 from headgate.engine.decisions import Decisions
 from headgate.runtime.agent import WorkerAgent
 from headgate.runtime.messages import Log
-from headgate.runtime.processes import name_process
+from headgate.runtime.naming import name_process
 from headgate.runtime.strategies import StrategyMaker
 from headgate.runtime.transport import MessageChannel
 
+EXIT_WRONG_USE = 2
 EXIT_COULD_NOT_START = 3
 
 # An environment variable: strategies then draw the same numbers in every run, each worker its own.
@@ -57,7 +59,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one worker until it is told to end; returns the exit code."""
     for number in _NOT_OURS:
         signal.signal(number, signal.SIG_IGN)
-    arguments = _parse(argv)
+    try:
+        arguments = _parse(sys.argv[1:] if argv is None else argv)
+    except ValueError as error:
+        print(f"headgate-worker: {error} (it is started by the supervisor)", file=sys.stderr)
+        return EXIT_WRONG_USE
     name_process(f"headgate-w{arguments.worker}")
     _raise_open_files()
     # No PR_SET_PDEATHSIG: when the supervisor dies, what is in flight is finished first (EOF on the control socket).
@@ -163,19 +169,40 @@ def _log_to(channel: MessageChannel) -> None:
     logger.propagate = False
 
 
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="headgate-worker", description="Internal: started by the supervisor.")
-    parser.add_argument("--control", type=int, required=True, metavar="FD")
-    parser.add_argument("--segment", type=int, required=True, metavar="FD")
-    parser.add_argument("--worker", type=int, required=True, metavar="N")
-    parser.add_argument("--wakes", type=_descriptors, default=(), metavar="FD,...")
-    parser.add_argument("--decisions", type=int, default=-1, metavar="FD")
-    parser.add_argument("--app-dir", default=None, metavar="DIR")
-    return parser.parse_args(argv)
+class Arguments(NamedTuple):
+    """The command line; descriptors are inherited ones."""
+
+    control: int
+    segment: int
+    worker: int
+    wakes: Sequence[int] = ()
+    decisions: int = -1
+    app_dir: str | None = None
 
 
-def _descriptors(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(","))
+_READERS: dict[str, Callable[[str], Any]] = {
+    "control": int,
+    "segment": int,
+    "worker": int,
+    "wakes": lambda text: tuple(map(int, text.split(","))),
+    "decisions": int,
+    "app-dir": str,
+}
+
+
+def _parse(argv: Sequence[str]) -> Arguments:
+    """Raises ValueError. (argparse would be 0.4 MiB in each worker, for a line that only the supervisor writes.)"""
+    try:
+        options, rest = getopt.getopt(list(argv), "", [f"{name}=" for name in _READERS])
+    except getopt.GetoptError as error:
+        raise ValueError(str(error)) from None
+    if rest:
+        raise ValueError(f"what is {rest[0]!r}?")
+    names = {option.removeprefix("--"): text for option, text in options}
+    for name in ("control", "segment", "worker"):
+        if name not in names:
+            raise ValueError(f"--{name} is missing")
+    return Arguments(**{name.replace("-", "_"): _READERS[name](text) for name, text in names.items()})
 
 
 def _raise_open_files() -> None:
