@@ -24,8 +24,8 @@ MACROS: list[tuple[str, str | None]] = []
 SANITIZE = os.environ.get("HEADGATE_SANITIZE", "")
 if SANITIZE:
     COMPILE += [f"-fsanitize={SANITIZE}", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g", "-O1"]
-    # UBSan's own runtime, beside that of ASan, writes to standard error only, which is not to be found when it is a worker
-    # that ends. A trap is reported by ASan, with the stack, where its reports go.
+    # UBSan's own runtime, beside that of ASan, writes to standard error only, which nobody reads when it is a worker that
+    # ends. A trap is reported by ASan, with the stack, where its reports go.
     COMPILE += ["-fsanitize-undefined-trap-on-error"]
     LINK += [f"-fsanitize={SANITIZE}"]
     MACROS += [("HEADGATE_NO_FREELIST", "1")]
