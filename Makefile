@@ -16,7 +16,7 @@ ENGINE := $(wildcard src/headgate/engine/*.pyx src/headgate/engine/*.pxd src/hea
 # Arguments for pytest and for the benchmark: make test ARGS='-k sticky', make bench ARGS='--quick --case small'.
 ARGS   ?=
 
-.PHONY: help venv run test lint types docs build bench bench-memory bench-check bench-order bench-scale bench-scrape transcripts-tls simulate fuzz faults-long soak soak-ops tls-audit screenshots sanitize clean
+.PHONY: help venv run test lint types docs build bench bench-profile bench-memory bench-check bench-order bench-scale bench-scrape transcripts-tls simulate fuzz faults-long soak soak-ops tls-audit screenshots sanitize clean
 
 help: ## Show this list
 	@echo 'make <target>, where <target> is one of:'
@@ -60,6 +60,9 @@ build: venv ## Make dist/*.tar.gz and dist/*.whl, and try that the one builds th
 
 bench: venv ## Compare CPU per request with nginx, HAProxy and Caddy: most of an hour; ARGS='--quick --case small'
 	@$(BIN)/python -m bench.run $(ARGS)
+
+bench-profile: venv ## Where each microsecond of a request goes: system calls, parts of the engine, strategy (needs perf)
+	@$(BIN)/python -m bench.profile $(ARGS)
 
 bench-memory: venv ## Memory at start, per idle client, and under slow readers, beside nginx and HAProxy
 	@$(BIN)/python -m bench.memory $(ARGS)

@@ -24,7 +24,7 @@ MACROS: list[tuple[str, str | None]] = []
 SANITIZE = os.environ.get("HEADGATE_SANITIZE", "")
 if SANITIZE:
     COMPILE += [f"-fsanitize={SANITIZE}", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g", "-O1"]
-    # UBSan's own runtime, beside that of ASan, writes to standard error only, which nobody reads when it is a worker that
+    # The runtime of UBSan, beside that of ASan, writes to standard error only, which nobody reads of a worker that
     # ends. A trap is reported by ASan, with the stack, where its reports go.
     COMPILE += ["-fsanitize-undefined-trap-on-error"]
     LINK += [f"-fsanitize={SANITIZE}"]
@@ -51,6 +51,8 @@ setup(
     ext_modules=cythonize(
         extensions,
         nthreads=0,
+        # Where it is set, C is taken from there as long as nothing that it is made of has changed.
+        cache="CYTHON_CACHE_DIR" in os.environ,
         compiler_directives={
             "language_level": 3,
             "embedsignature": True,

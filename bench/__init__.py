@@ -4,6 +4,7 @@
 `cases`        what is measured: a kind of traffic each, with its goals (`goals`)
 `proxies`      nginx, HAProxy, Caddy, Headgate and the bare relays, each with one worker on one core
 `floor`        the bare relays: recv and send, or splice, and nothing else (built and started by `floor_main`)
+`floor_uring`  the first of them on io_uring, where the kernel allows it
 `load`         wrk, and what it prints
 `cpu`          processor time of a process tree
 `measurement`  one turn, and the interval of several; `report` and `chart` show them

@@ -13,7 +13,7 @@ from statistics import median
 from .measurement import Measurement, interval, paired
 
 _SHOWN = {"headgate": "h", "haproxy": "p", "caddy": "c", "floor": "f"}
-_LOW, _HIGH = 0.25, 4.0
+_LOW, _HIGH = 0.125, 4.0
 _NAMES, _WIDTH, _ROW, _TOP = 110, 560, 30, 58
 _STYLE = (
     "<style>text{font:12px system-ui,sans-serif;fill:#30363d}.t{font-size:14px;font-weight:600}.s{font-size:10.5px;"
@@ -61,7 +61,7 @@ def svg(measured: Sequence[Measurement]) -> str:
         parts.append(
             f'<circle class="{shape}" cx="{left}" cy="36" r="4.5"/><text x="{left + 10}" y="40">{proxy}</text>'
         )
-    for tick in (0.25, 0.5, 1, 2, 4):
+    for tick in (0.125, 0.25, 0.5, 1, 2, 4):
         style = "n" if tick == 1 else "g"
         x = _x(tick)
         parts.append(f'<line class="{style}" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP - 6}" y2="{bottom}"/>')

@@ -8,6 +8,11 @@ not compared. Instructions depend neither on the machine nor on how busy it is; 
 every compiler, so none is. Per case: (instructions for 2 N requests - those for N) / N, which leaves out what is done
 once. More than 5 % above the base fails: one run was seen to differ from the next by up to 1.5 %.
 
+CI runs this, so it is quick: it ends at once where nothing that a request runs through has changed, takes what has
+not changed from ccache and Cython's cache where there are such (`.ci/run` turns both on), and counts the two engines
+side by side. Only the code can make it fail: where there is nothing to compare with, or valgrind cannot run here, it
+says so and passes.
+
 What the kernel does is not seen here: `make bench` measures that.
 """
 
@@ -22,6 +27,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -29,14 +35,24 @@ WORK = ROOT / "build" / "bench-check"
 REQUESTS = 100
 LIMIT_PERCENT = 5.0
 
-# Where changes start from: the first that exists.
+# Where changes start from, for who knows it: a CI that is told what a push of many commits started from.
+BASE_VARIABLE = "HEADGATE_BASE"
+
+# And otherwise: the first that exists.
 MAIN = ("origin/main", "origin/master", "main", "master")
 
 # What a conversation runs through.
 PATHS = ("src/headgate", "bench/conversation.py", "tests/transcripts/stage.py", "setup.py")
 
-# What tells callgrind to write its counts down is an instruction sequence that only C can say.
-MARK = "#include <valgrind/callgrind.h>\nvoid mark(void) { CALLGRIND_DUMP_STATS; }\n"
+# What tells callgrind to write its counts down is an instruction sequence that only C can say. The first mark stands
+# behind the first warm-up: before it nothing is counted, and python starts in 5 s instead of 15.
+MARK = """
+#include <valgrind/callgrind.h>
+void mark(void) { CALLGRIND_DUMP_STATS; CALLGRIND_START_INSTRUMENTATION; }
+"""
+
+# No part of this takes a tenth of it.
+PATIENCE_S = 300
 
 Counts = Mapping[str, float]
 """Case -> instructions per request."""
@@ -53,19 +69,34 @@ def _git(*arguments: str) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
+def _commit(name: str) -> str | None:
+    return _git("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
+
+
 def find_base() -> str | None:
-    """The commit to compare with: where this branch left main; on main itself the commit before (or, with changes that
-    are not committed, the last one)."""
+    """The commit to compare with: what HEADGATE_BASE names; else where this branch left main; on main itself the commit
+    before (or, with changes that are not committed, the last one). None where there is none: no git, a shallow clone.
+
+    Of a merge the commit before is main as it was, so the whole branch is compared. Of commits that were pushed to main
+    one by one it is the last one's alone that is: there HEADGATE_BASE should say what the push started from.
+    """
     head = _git("rev-parse", "HEAD")
     if head is None:
         return None
+    named = os.environ.get(BASE_VARIABLE)
+    if named:
+        base = _commit(named)
+        if base is not None:
+            return base
+        # The first push of a branch has no commit before it (some services then say 0000...).
+        print(f"{BASE_VARIABLE} names no commit that is here: {named}")
     for name in MAIN:
         base = _git("merge-base", "HEAD", name)
         if base is not None and base != head:
             return base
     if _git("status", "--porcelain", "--untracked-files=no"):
         return head
-    return _git("rev-parse", "HEAD^")
+    return _commit("HEAD^")
 
 
 def unchanged(base: str) -> bool:
@@ -77,18 +108,26 @@ def build(tree: Path, log: Path) -> None:
     """Compile the engine of `tree` in place. CalledProcessError when it does not compile."""
     with log.open("w") as output:
         command = [sys.executable, "setup.py", "--quiet", "build_ext", "--inplace", "--parallel", "2"]
-        subprocess.run(command, cwd=tree, stdout=output, stderr=subprocess.STDOUT, check=True)
+        # The directory goes into the debug information only; with it ccache would know no file of another tree.
+        environment = {**os.environ, "CCACHE_NOHASHDIR": "1"}
+        subprocess.run(command, cwd=tree, env=environment, stdout=output, stderr=subprocess.STDOUT, check=True)
 
 
 def check_out(commit: str) -> Path:
-    """The source of `commit`, built; kept for the next run."""
+    """The source of `commit`, built; kept for the next run. RuntimeError when it cannot be had or does not compile."""
     tree = WORK / commit
     if not (tree / "built").exists():
         shutil.rmtree(tree, ignore_errors=True)
         tree.mkdir(parents=True)
-        archive = subprocess.run(["git", "archive", commit], cwd=ROOT, capture_output=True, check=True)
+        archive = subprocess.run(["git", "archive", commit], cwd=ROOT, capture_output=True, check=False)
+        if archive.returncode != 0:
+            raise RuntimeError(f"git does not give its files: {archive.stderr.decode(errors='replace')}")
         subprocess.run(["tar", "-x"], cwd=tree, input=archive.stdout, check=True)
-        build(tree, WORK / f"{commit}.log")
+        log = WORK / f"{commit}.log"
+        try:
+            build(tree, log)
+        except subprocess.CalledProcessError:
+            raise RuntimeError(f"it does not compile, see {log}") from None
         (tree / "built").touch()
     return tree
 
@@ -123,18 +162,27 @@ def count(tree: Path, mark: Path) -> Counts:
             "valgrind",
             "--tool=callgrind",
             f"--callgrind-out-file={out}",
+            "--instr-atstart=no",
             "--collect-atstart=no",
             "--toggle-collect=__pyx_pw_*Reactor*run_once",
             *(sys.executable, "-m", "bench.conversation", str(REQUESTS), mark),
         ]
         # Sets and dicts of strings have another order in every process otherwise.
         environment = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": f"{tree / 'src'}:{tree}"}
-        done = subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, check=False)
+        try:
+            done = subprocess.run(
+                command, cwd=directory, env=environment, capture_output=True, text=True, check=False, timeout=PATIENCE_S
+            )
+        except subprocess.TimeoutExpired:
+            raise RuntimeError(f"the conversation did not end within {PATIENCE_S} s") from None
         if done.returncode != 0:
             raise RuntimeError(done.stderr)
-        totals = [_total(Path(f"{out}.{n}")) for n in range(1, 3 * len(cases) + 1)]
-    per_case = zip(totals[1::3], totals[2::3], strict=True)
-    return {name: (twice - once) / REQUESTS for name, (once, twice) in zip(cases, per_case, strict=True)}
+        # Three files for each case: the warm-up's, of no interest, that of N requests, that of 2 N.
+        counts: dict[str, float] = {}
+        for number, name in enumerate(cases):
+            once, twice = (_total(Path(f"{out}.{3 * number + n}")) for n in (2, 3))
+            counts[name] = (twice - once) / REQUESTS
+        return counts
 
 
 def _total(path: Path) -> int:
@@ -160,38 +208,51 @@ def compare(base: Counts | None, here: Counts, limit_percent: float = LIMIT_PERC
     return lines, within
 
 
-def _count_base(commit: str, mark: Path) -> Counts | None:
-    """The base's figures for the cases that are the same there; None, and why, when it cannot be built or played."""
-    try:
-        tree = check_out(commit)
-        said, here = read_cases(tree), read_cases(ROOT)
-        return {name: figure for name, figure in count(tree, mark).items() if said[name] == here.get(name)}
-    except subprocess.CalledProcessError:
-        print(f"The base {commit[:12]} does not compile; nothing to compare with. See {WORK}/{commit}.log")
-    except RuntimeError as error:
-        print(f"The base {commit[:12]} cannot play its conversation; nothing to compare with:\n{error}")
-    return None
+def _count_base(tree: Path, mark: Path) -> Counts:
+    """The base's figures for the cases that are the same there. RuntimeError when it cannot play its conversation."""
+    said, here = read_cases(tree), read_cases(ROOT)
+    return {name: figure for name, figure in count(tree, mark).items() if said[name] == here.get(name)}
+
+
+def valgrind_runs() -> bool:
+    """Can valgrind run Python here at all? It does not know every processor's newest instructions."""
+    command = ["valgrind", "--tool=none", sys.executable, "-c", "pass"]
+    return subprocess.run(command, capture_output=True, check=False, timeout=PATIENCE_S).returncode == 0
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="bench.check", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--base", help="the commit to compare with (default: where this branch left main)")
+    parser.add_argument("--base", help=f"the commit to compare with (default: ${BASE_VARIABLE}, or where main was)")
     parser.add_argument("--limit", type=float, default=LIMIT_PERCENT, help="how many percent worse are allowed")
     options = parser.parse_args()
     if shutil.which("valgrind") is None:
         print("bench-check needs valgrind (Debian: apt-get install valgrind)", file=sys.stderr)
         return 2
-    base = _git("rev-parse", "--verify", f"{options.base}^{{commit}}") if options.base else find_base()
+    base = _commit(options.base) if options.base else find_base()
     if options.base and base is None:
         parser.error(f"no such commit: {options.base}")
-    if base is not None and not options.base and unchanged(base):
+    if base is None:
+        print(
+            "Instructions per request: no commit to compare with (no git here, a shallow clone, or the first commit)."
+        )
+    elif not options.base and unchanged(base):
         print(f"Instructions per request: nothing that a request runs through differs from {base[:12]}.")
+        return 0
+    if not valgrind_runs():
+        print("Instructions per request: not counted, valgrind cannot run Python on this machine.")
         return 0
     WORK.mkdir(parents=True, exist_ok=True)
     mark = make_mark()
     build(ROOT, WORK / "here.log")
-    here = count(ROOT, mark)
-    before = _count_base(base, mark) if base is not None else None
+    before: Counts | None = None
+    # Neither count depends on what else runs, so both run at once.
+    with ThreadPoolExecutor() as pool:
+        counting = pool.submit(count, ROOT, mark)
+        try:
+            before = _count_base(check_out(base), mark) if base is not None else None
+        except RuntimeError as error:
+            print(f"Nothing to compare with: the base {base} cannot be counted: {error}")
+        here = counting.result()
     lines, within = compare(before, here, options.limit)
     print(f"Instructions per request, without the kernel's; base: {base[:12] if base else 'none'}")
     print("\n".join(lines))

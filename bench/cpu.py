@@ -28,6 +28,11 @@ def _thread_ns(pid: int) -> int:
     return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks)
 
 
+def own_seconds(pid: int) -> float:
+    """User and system time of this process alone, in seconds."""
+    return _thread_ns(pid) / 1e9
+
+
 def seconds(root: int) -> float:
     """User and system time of the tree so far, in seconds, children that have ended and were waited for included.
 

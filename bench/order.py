@@ -188,7 +188,7 @@ def publish(page: str, text: str) -> str:
 def conditions(there: dict[str, str], rounds: int, repeated: int) -> str:
     """What the figures were measured with."""
     machine = f"{len(os.sched_getaffinity(0))} cores, {platform.system()} {platform.release()}"
-    software = ", ".join(f"{name} {version}" for name, version in there.items() if name != "floor")
+    software = ", ".join(f"{name} {version}" for name, version in there.items() if not name.startswith("floor"))
     return (
         f"Medians of {rounds} rounds of turns of {WARM_UP_S + MEASURED_S:g} s; "
         f"{repeated} turns were late and repeated.\n{machine}, Python {platform.python_version()}, {software}."

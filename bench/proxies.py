@@ -196,10 +196,18 @@ def _headgate(processes: Processes, directory: Path, case: Case, addresses: list
     return Proxy("headgate", processes.start(argv, cwd=_ROOT), port, case)
 
 
-def _floor(processes: Processes, directory: Path, case: Case, addresses: list[str]) -> Proxy:
+def _bare(name: str, how: str, processes: Processes, case: Case, addresses: list[str]) -> Proxy:
     port = HeldPort()
-    argv = _pinned(PROXY_CORE, sys.executable, "-m", "bench.floor_main", case.floor, str(port.number), *addresses)
-    return Proxy("floor", processes.start(argv, cwd=_ROOT), port, case)
+    argv = _pinned(PROXY_CORE, sys.executable, "-m", "bench.floor_main", how, str(port.number), *addresses)
+    return Proxy(name, processes.start(argv, cwd=_ROOT), port, case)
+
+
+def _floor(processes: Processes, directory: Path, case: Case, addresses: list[str]) -> Proxy:
+    return _bare("floor", case.floor, processes, case, addresses)
+
+
+def _floor_uring(processes: Processes, directory: Path, case: Case, addresses: list[str]) -> Proxy:
+    return _bare("floor-uring", "uring", processes, case, addresses)
 
 
 def _caddy(processes: Processes, directory: Path, case: Case, addresses: list[str]) -> Proxy:
@@ -235,7 +243,17 @@ STARTERS: dict[str, Start] = {
     "caddy": _caddy,
     "headgate": _headgate,
     "floor": _floor,
+    "floor-uring": _floor_uring,
 }
+
+
+def takes_part(name: str, case: Case) -> bool:
+    """Whether the proxy can carry the traffic of the case, and is to be compared in it."""
+    if name == "floor":
+        return bool(case.floor)
+    if name == "floor-uring":
+        return case.floor == "relay"
+    return name == "headgate" or name in case.peers
 
 
 def versions() -> dict[str, str]:
@@ -247,4 +265,10 @@ def versions() -> dict[str, str]:
         "headgate": _version(sys.executable, "-m", "headgate", "--version"),
     }
     floor_main.build()
-    return {**{name: version for name, version in found.items() if version}, "floor": "bare relay"}
+    there = {**{name: version for name, version in found.items() if version}, "floor": "bare relay"}
+    refusal = floor_main.uring_refusal()
+    if refusal:
+        print(f"bench: without floor-uring: {refusal}", file=sys.stderr)
+    else:
+        there["floor-uring"] = "bare relay on io_uring"
+    return there

@@ -63,9 +63,7 @@ def _start(
     """Everything that is compared in `case`, running."""
     addresses = backends.addresses(case.backends)
     running = [
-        proxies.STARTERS[one](processes, directory, case, addresses)
-        for one in names
-        if one == "headgate" or one in case.peers or (one == "floor" and case.floor)
+        proxies.STARTERS[one](processes, directory, case, addresses) for one in names if proxies.takes_part(one, case)
     ]
     if "headgate" in names:
         for name in case.variants:
@@ -87,12 +85,12 @@ def run_case(case: Case, names: Sequence[str], rounds: int, seconds: int) -> lis
         running = _start(case, names, processes, directory, backends)
         wrk = load.Wrk(directory, proxies.LOAD_CORE, case.connections, case.fields, case.upload_bytes)
         expected = backends.bodies[case.path]
-        for number in range(rounds):
+        for number in range(rounds if running else 0):
             first = number % len(running)
             for proxy in running[first:] + running[:first]:
                 one = measure(case.name, proxy, case.path, number, seconds, wrk, expected)
                 measured.append(one)
-                progress = f"{case.name:8} round {number + 1}/{rounds}  {proxy.name:9} {one.cpu_us:8.2f} µs/request"
+                progress = f"{case.name:8} round {number + 1}/{rounds}  {proxy.name:11} {one.cpu_us:8.2f} µs/request"
                 print(f"{progress}  {one.load.per_second:9,.0f}/s  {one.load.errors} errors", file=sys.stderr)
         for proxy in running:
             proxy.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from headgate.errors import Kind
 
 from .conftest import Converse
@@ -89,6 +91,34 @@ def test_fin_in_the_middle_of_a_body_is_never_allowed(conversation: Converse) ->
     client.is_closed()
     assert talk.stage.ended(Kind.CLIENT_GONE) == 1
     assert talk.stage.totals("a").failed == 0
+
+
+@pytest.mark.parametrize("total", [16_384, 16_384 + 1_000])
+def test_fin_behind_what_the_first_read_takes_of_a_body(conversation: Converse, total: int) -> None:
+    """What is known of a body is read before the backend is asked: an end that is met there must not be lost."""
+    talk = conversation(listener=ALLOWED)
+    client = talk.client()
+    head = message("POST / HTTP/1.1\nHost: h\nContent-Length: 60000")
+    client >> head + b"x" * (total - len(head))
+    client.finishes()
+    up = talk["a"].accepts()
+    up << Head("POST / HTTP/1.1")
+    client.is_closed()
+    talk.stage.settle()
+    assert talk.stage.ended(Kind.CLIENT_GONE) == 1
+    assert talk.stage.totals("a").active == 0
+
+
+def test_an_upload_is_passed_on_whole(conversation: Converse) -> None:
+    talk = conversation()
+    client = talk.client()
+    client >> post("/1", b"x" * 65_536) + get("/2")
+    up = talk["a"].accepts()
+    up << Head("POST /1 HTTP/1.1") << b"x" * 65_536
+    up >> ok(b"1")
+    up << "GET /2 HTTP/1.1"
+    up >> ok(b"2")
+    client << "HTTP/1.1 200 OK\n\n1" << "HTTP/1.1 200 OK\n\n2"
 
 
 def test_fin_in_the_middle_of_a_chunked_body_makes_no_whole_of_it(conversation: Converse) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from headgate.engine.model import Backend, Outcome
+from headgate.engine.model import Backend
+from headgate.engine.outcome import Outcome
 from headgate.runtime.messages import Penalty
 
 from .conftest import Converse

@@ -107,7 +107,8 @@ class Strategy(Protocol):
 
 
 class LearningStrategy(Strategy, Protocol):
-    """A strategy that wants to know how attempts ended; found by its having a method `done`."""
+    """A strategy that wants to know how attempts ended; found by its having a method `done`. It is looked up after each
+    `update`; None (a property may say so) = it does not want to know now, which saves the call for each attempt."""
 
     def done(self, backend: Backend, outcome: Outcome) -> None:
         """An attempt at `backend` ended, whoever had picked it: this strategy, a cookie, or the fallback."""

@@ -15,6 +15,18 @@ from headgate.balancing.ring_hash import PLACES, Ring
 BOUND = 1.25
 
 
+class _Load:
+    """A backend, and its attempts in flight when it was last looked at."""
+
+    __slots__ = ("active", "backend", "next", "part")
+
+    def __init__(self, backend: Backend, part: float) -> None:
+        self.backend = backend
+        self.active = backend.active
+        self.part = part  # bound * share / all shares
+        self.next = self  # whose turn comes after it
+
+
 class BoundedHash:
     """Consistent hashing with bounded loads (V. Mirrokni, M. Thorup, M. Zadimoghaddam 2016, arXiv 1608.01350). O(1).
 
@@ -44,61 +56,70 @@ class BoundedHash:
         self._bound = bound
         self._hash64 = context.hash64
         self._ring = Ring(places or PLACES)
-        self._backends: list[Backend] = []
-        self._parts: dict[Backend, float] = {}  # bound * share / all shares
-        self._seen: dict[Backend, int] = {}  # attempts in flight when last looked at
+        self._find = self._ring.find
+        self._loads: dict[Backend, _Load] = {}
+        self._by_place: list[_Load | None] = []  # by index on the ring; None = away
+        self._turn: _Load | None = None  # whom to look at with the next pick
         self._total = 0
-        self._looked = 0
 
     def update(self, backends: Sequence[Backend]) -> None:
-        self._backends = usable(backends)
-        self._ring.update(self._backends)
-        unit = self._bound / sum(backend.share for backend in self._backends) if self._backends else 0.0
-        self._parts = {backend: backend.share * unit for backend in self._backends}
-        self._seen = {backend: backend.active for backend in self._backends}
-        self._total = sum(self._seen.values())
-        self._looked = 0
+        order = usable(backends)
+        self._ring.update(order)
+        self._find = self._ring.find
+        unit = self._bound / sum(backend.share for backend in order) if order else 0.0
+        loads = [_Load(backend, backend.share * unit) for backend in order]
+        for load, following in zip(loads, loads[1:] + loads[:1], strict=True):
+            load.next = following
+        self._loads = {load.backend: load for load in loads}
+        self._by_place = [None if backend is None else self._loads[backend] for backend in self._ring.backends]
+        self._turn = loads[0] if loads else None
+        self._total = sum(load.active for load in loads)
 
     def position(self, request: Request) -> float:
         """Which priority level serves this request's key; see `AffineStrategy`."""
         return level_position(self._hash64, self._key(request))
 
     def pick(self, request: Request, tried: Collection[Backend]) -> Backend | None:
-        backends = self._backends
-        if not backends:
+        load = self._turn
+        if load is None:
             return None
-        looked = self._looked
-        self._look(backends[looked])
-        self._looked = looked + 1 if looked + 1 < len(backends) else 0
-        value = self._hash64(self._key(request), 0)
-        backend = self._ring.backends[self._ring.find(value)]
-        if backend is not None and not tried and self._has_room(backend):
-            return backend
+        self._turn = load.next
+        active = load.backend.active
+        total = self._total + active - load.active
+        load.active = active
+        key, hash64, find = self._key, self._hash64, self._find
+        value = hash64(key(request), 0)
+        owner = self._by_place[find(value)]
+        if owner is not None and not tried:
+            backend = owner.backend
+            active = backend.active
+            total += active - owner.active
+            owner.active = active
+            # Below the bound rounded up is the same as below the bound, for a whole number.
+            if not active or active < owner.part * (total + 1):
+                self._total = total
+                return backend
+        self._total = total
         return self._next(value, tried)
 
-    def _look(self, backend: Backend) -> int:
-        active = backend.active
-        self._total += active - self._seen[backend]
-        self._seen[backend] = active
-        return active
-
-    def _has_room(self, backend: Backend) -> bool:
-        # Below the bound rounded up is the same as below the bound, for a whole number.
-        active = self._look(backend)
-        return active < self._parts[backend] * (self._total + 1) or not active
+    def _has_room(self, load: _Load) -> bool:
+        active = load.backend.active
+        self._total += active - load.active
+        load.active = active
+        return active < load.part * (self._total + 1) or not active
 
     def _next(self, value: int, tried: Collection[Backend]) -> Backend | None:
         """Clockwise to the first one with room; if there is none, as though all had."""
         passed_over = list(tried)
         first: Backend | None = None
         while (found := self._ring.find_other(value, passed_over)) >= 0:
-            backend = self._ring.backends[found]
-            if backend is None:
+            load = self._by_place[found]
+            if load is None:
                 break
-            if self._has_room(backend):
-                return backend
-            first = first or backend
-            passed_over.append(backend)
+            if self._has_room(load):
+                return load.backend
+            first = first or load.backend
+            passed_over.append(load.backend)
         return first
 
     def explain(self, request: Request) -> Grounds:
@@ -109,15 +130,21 @@ class BoundedHash:
         scores = {}
         for rank in range(RANKED):
             found = self._ring.find_other(value, order)
-            backend = self._ring.backends[found] if found >= 0 else None
-            if backend is None:
+            load = self._by_place[found] if found >= 0 else None
+            if load is None:
                 break
+            backend = load.backend
             order.append(backend)
-            bound = max(1, ceil(self._parts[backend] * (self._total + 1)))
-            room = "" if self._has_room(backend) else ", full"
+            bound = max(1, ceil(load.part * (self._total + 1)))
+            room = "" if self._has_room(load) else ", full"
             scores[backend] = Score(rank, f"{rank} on the ring, {backend.active} of {bound} in flight{room}")
         return Grounds(f"the order of the key {shown(key)} on the ring: the first that is not full has it", scores)
 
     def done(self, backend: Backend, outcome: Outcome) -> None:
-        if backend in self._seen:  # it may have left the set while the attempt was under way
-            self._look(backend)
+        try:
+            load = self._loads[backend]
+        except KeyError:
+            return  # it left the set while the attempt was under way
+        active = backend.active
+        self._total += active - load.active
+        load.active = active

@@ -91,6 +91,7 @@ class Learning:
         self._decay = decay
         self._estimates: dict[Backend, Estimate] = {}
         self._usual = 0.0  # latency in this pool; 0 = nobody has answered yet
+        self._fresh_until = -inf  # no estimate needs fading before
 
     def update(self, backends: Sequence[Backend]) -> None:
         before = self._estimates
@@ -98,6 +99,7 @@ class Learning:
         for estimate in self._estimates.values():
             estimate.share = estimate.backend.share
             estimate.rescale()
+        self._fresh_until = -inf
 
     def cost(self, estimate: Estimate, now: float) -> float:
         """Seconds until it would answer one more attempt, by what is known now, per share."""
@@ -124,36 +126,45 @@ class Learning:
             estimate.at = now
             estimate.fresh_until = now + FRESH_S
 
+    def fade_all(self, now: float) -> None:
+        """The same for all that need it, for a strategy that is about to read all: to be called once `_fresh_until` has
+        passed. News only make it later, so in between nobody has to be asked."""
+        for estimate in self._estimates.values():
+            if now > estimate.fresh_until:
+                self.fade(estimate, now)
+        self._fresh_until = min(estimate.fresh_until for estimate in self._estimates.values())
+
     def sampled(self, estimate: Estimate, sample: float, now: float) -> None:
         """An answer's first byte took `sample` seconds. Sets `latency`; `at` and `heard` still say what was before."""
         raise NotImplementedError
 
     def done(self, backend: Backend, outcome: Outcome) -> None:
-        estimate = self._estimates.get(backend)
-        if estimate is None:  # it left the set while the attempt was under way
-            return
-        now = self._clock()
-        status = outcome.status
-        if outcome.ok and status < 400:
-            sample = outcome.first_byte_s
-            if sample < LEAST_S:
-                sample = LEAST_S
-            self.sampled(estimate, sample, now)
-            estimate.at = estimate.heard = now
-            estimate.fresh_until = now + FRESH_S
-            latency = estimate.latency
-            if estimate.failing:
-                estimate.failing *= 1.0 - FAILURE_WEIGHT
-                estimate.rescale()
-            else:
-                estimate.price = latency * estimate.scale
-            usual = self._usual
-            if latency < usual * USUAL_GROWTH:
-                self._usual = usual + (latency - usual) * USUAL_WEIGHT
-            else:
-                self._usual = usual * (1.0 + (USUAL_GROWTH - 1.0) * USUAL_WEIGHT) or latency
-        else:
+        try:
+            estimate = self._estimates[backend]
+        except KeyError:
+            return  # it left the set while the attempt was under way
+        clock = self._clock
+        now = clock()
+        if not outcome.ok or outcome.status >= 400:
             self._learn_from_failure(estimate, outcome, now)
+            return
+        sample = outcome.first_byte_s
+        if sample < LEAST_S:
+            sample = LEAST_S
+        self.sampled(estimate, sample, now)
+        estimate.at = estimate.heard = now
+        estimate.fresh_until = now + FRESH_S
+        latency = estimate.latency
+        if estimate.failing:
+            estimate.failing *= 1.0 - FAILURE_WEIGHT
+            estimate.rescale()
+        else:
+            estimate.price = latency * estimate.scale
+        usual = self._usual
+        if latency < usual * USUAL_GROWTH:
+            self._usual = usual + (latency - usual) * USUAL_WEIGHT
+        else:
+            self._usual = usual * (1.0 + (USUAL_GROWTH - 1.0) * USUAL_WEIGHT) or latency
 
     def _learn_from_failure(self, estimate: Estimate, outcome: Outcome, now: float) -> None:
         if now > estimate.fresh_until:

@@ -15,13 +15,16 @@ before costs one step in a heap of the loads there are, which are few.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from heapq import heappop, heappush
+from math import inf
 
 from headgate.balancing.base import Backend, Context, Grounds, Outcome, Request, Score, rotated, usable
 
 # The scan costs about 70 ns a backend and the buckets about 0.5 µs at any size, so they meet here.
 SCAN_LIMIT = 8
+# More than any backend has in flight.
+MANY = 1 << 29
 
 
 class _Place:
@@ -63,21 +66,21 @@ class _Buckets:
         place.count = count
         self.add(place)
 
-    def lowest(self) -> _Place | None:
-        """The place of lowest load, after a look at its true count; it goes to the end of its bucket."""
+    def lowest(self) -> Backend | None:
+        """The backend of lowest load, after a look at its true count; it goes to the end of its bucket."""
         loads = self._loads
         while loads:
             bucket = self._buckets[loads[0]]
             for place in bucket:
-                count = place.backend.active + 1
-                if count <= place.count:
+                backend = place.backend
+                active = backend.active
+                if active < place.count:
                     bucket.move_to_end(place)
-                    return place
+                    return backend
+                self.move(place, active + 1)
                 break
             else:
                 del self._buckets[heappop(loads)]
-                continue
-            self.move(place, count)
         return None
 
     def ranking(self) -> list[_Place]:
@@ -91,6 +94,7 @@ class LeastConnections:
         self._places: list[_Place] = []
         self._place: dict[Backend, _Place] = {}
         self._scan: list[_Place] = []  # in the order in which ties are decided
+        self._equal = True  # all shares are
         self._buckets: _Buckets | None = None
         self._looked = 0
 
@@ -101,6 +105,7 @@ class LeastConnections:
         self._places = places = [_Place(backend) for backend in order]
         self._place = {place.backend: place for place in places}
         self._scan = places[first:] + places[:first]
+        self._equal = len({place.share for place in places}) < 2
         self._looked = 0
         self._buckets = None
         if len(places) > SCAN_LIMIT:
@@ -112,18 +117,27 @@ class LeastConnections:
     def pick(self, request: Request, tried: Collection[Backend]) -> Backend | None:
         if self._buckets is not None:
             return self._pick_from(self._buckets, tried)
-        best: _Place | None = None
-        lowest = 0.0
-        for place in self._scan:
-            backend = place.backend
-            if tried and backend in tried:
-                continue
-            load = (backend.active + 1) / place.share
-            if best is None or load < lowest:
-                best = place
-                lowest = load
-        if best is None:
+        scan = self._scan
+        if tried:
+            scan = [place for place in scan if place.backend not in tried]
+        if not scan:
             return None
+        if self._equal:
+            fewest = MANY
+            for place in scan:
+                active = place.backend.active
+                if active < fewest:
+                    best = place
+                    if not active:
+                        break
+                    fewest = active
+        else:
+            lowest = inf
+            for place in scan:
+                load = (place.backend.active + 1) / place.share
+                if load < lowest:
+                    best = place
+                    lowest = load
         self._scan = best.after
         return best.backend
 
@@ -140,27 +154,32 @@ class LeastConnections:
             },
         )
 
-    def done(self, backend: Backend, outcome: Outcome) -> None:
-        if self._buckets is not None:
-            place = self._place.get(backend)
-            # It may have left the set while the attempt was under way.
-            if place is not None and (count := backend.active + 1) < place.count:
-                self._buckets.move(place, count)
+    @property
+    def done(self) -> Callable[[Backend, Outcome], None] | None:
+        """Only the buckets have to be told of attempts that ended."""
+        return None if self._buckets is None else self._ended
+
+    def _ended(self, backend: Backend, outcome: Outcome) -> None:
+        place = self._place.get(backend)
+        # It may have left the set while the attempt was under way.
+        if self._buckets is not None and place is not None and (count := backend.active + 1) < place.count:
+            self._buckets.move(place, count)
 
     def _pick_from(self, buckets: _Buckets, tried: Collection[Backend]) -> Backend | None:
         places = self._places
-        place = places[self._looked]
-        self._looked = (self._looked + 1) % len(places)
+        looked = self._looked
+        place = places[looked]
+        looked += 1
+        self._looked = looked if looked < len(places) else 0
         count = place.backend.active + 1
         if count < place.count:
             buckets.move(place, count)
         if not tried:
-            chosen = buckets.lowest()
-        else:
-            aside = [self._place[backend] for backend in set(tried) if backend in self._place]
-            for place in aside:
-                buckets.remove(place)
-            chosen = buckets.lowest()
-            for place in aside:
-                buckets.add(place)
-        return None if chosen is None else chosen.backend
+            return buckets.lowest()
+        aside = [self._place[backend] for backend in dict.fromkeys(tried) if backend in self._place]
+        for place in aside:
+            buckets.remove(place)
+        chosen = buckets.lowest()
+        for place in aside:
+            buckets.add(place)
+        return chosen

@@ -71,32 +71,36 @@ class LeastTime(Learning):
     def pick(self, request: Request, tried: Collection[Backend]) -> Backend | None:
         if tried:
             return self._pick_untried(tried)
-        now = self._clock()
-        if self._scan:
+        clock = self._clock
+        now = clock()
+        scan = self._scan
+        if scan:
+            if now > self._fresh_until:
+                self.fade_all(now)
             lowest = inf
-            for estimate in self._scan:
-                if now > estimate.fresh_until:
-                    self.fade(estimate, now)
-                found = estimate.price * (estimate.backend.active + 1)  # `cost`, without a call for each
+            for estimate in scan:
+                found = estimate.price * (estimate.backend.active + 1.0)  # `cost`, without a call for each
                 if found < lowest:
                     best = estimate
                     lowest = found
             self._scan = best.after
             return best.backend
-        cost = self.cost
-        lots = self._lots
-        n = len(lots)
-        if not n:
+        if not self._lots:
             return None
-        draws = self._draws
-        best = lots[draws.even(n)]
-        other = lots[draws.free(n)]
-        lowest, found = cost(best, now), cost(other, now)
+        best, other = self._draws.two(self._lots)
+        if now > best.fresh_until:
+            self.fade(best, now)
+        if now > other.fresh_until:
+            self.fade(other, now)
+        lowest = best.price * (best.backend.active + 1.0)
+        found = other.price * (other.backend.active + 1.0)
         if found < lowest:
             best, other, lowest, found = other, best, found, lowest
         left_over = self._left_over
         if left_over is not None:
-            third = cost(left_over, now)
+            if now > left_over.fresh_until:
+                self.fade(left_over, now)
+            third = left_over.price * (left_over.backend.active + 1.0)
             if third < lowest:
                 best, other = left_over, best
             elif third < found:

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import gcd
-from typing import TypeVar
 
 from headgate.balancing.base import Backend, Score
-from headgate.engine.draws import Draws
-
-T = TypeVar("T")
 
 # A list of so many entries takes 2 MB. Shares that are whole numbers need as many as their sum in lowest terms, which
 # is less for all but pools of a thousand with the largest weights; those with a fraction take what is left.
@@ -17,8 +13,16 @@ MOST = 1 << 18
 # Into so many parts a unit of share is cut where one has a fraction (a backend that starts slowly): 1.6 % of a weight
 # of 1, and it lasts for one step of the slow start.
 FINEST = 64
-# Draws fall on the same backend this often in a row only where one has nearly all of the lots.
-DRAWS = 4
+
+
+class Lot:
+    """A backend among the lots, and what its load is measured against."""
+
+    __slots__ = ("backend", "share")
+
+    def __init__(self, backend: Backend, share: float) -> None:
+        self.backend = backend
+        self.share = share
 
 
 def parts(backends: Sequence[Backend]) -> list[int]:
@@ -40,17 +44,6 @@ def lots(backends: Sequence[Backend]) -> list[Backend]:
     """Each backend as often as its share says. One draw decides, O(1) for any shares; cumulative shares would need a
     bisection, an alias table a second look."""
     return [backend for backend, count in zip(backends, parts(backends), strict=True) for _ in range(count)]
-
-
-def another(first: T, lots: Sequence[T], draws: Draws) -> T:
-    """Any of `lots` but `first`, in proportion; `first` if it is alone."""
-    n = len(lots)
-    for _ in range(DRAWS):
-        second = lots[draws.free(n)]
-        if second is not first:
-            return second
-    others = [other for other in lots if other is not first]
-    return others[draws.free(len(others))] if others else first
 
 
 def chances(backends: Sequence[Backend]) -> dict[Backend, Score]:

@@ -56,8 +56,9 @@ class Maglev:
         return level_position(self._hash64, self._key(request))
 
     def pick(self, request: Request, tried: Collection[Backend]) -> Backend | None:
-        key = self._key(request)
-        found = self._table.find(self._hash64(key, 0))
+        read, hash64 = self._key, self._hash64
+        key = read(request)
+        found = self._table.find(hash64(key, 0))
         if found < 0:
             return None
         backend = self._backends[found]

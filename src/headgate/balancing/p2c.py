@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from headgate.balancing.base import Backend, Context, Grounds, Request, Score, usable
-from headgate.balancing.lots import another, lots
+from headgate.balancing.lots import Lot, parts
 from headgate.engine.draws import Draws
 
 
@@ -22,32 +22,28 @@ class PowerOfTwoChoices:
         self._context = context
         self._draws = Draws(context.random)
         self._backends: list[Backend] = []
-        self._lots: list[Backend] = []
-        self._equal = True
+        self._lots: list[Lot] = []  # empty while all shares are equal: then the backends are their own lots
 
     def update(self, backends: Sequence[Backend]) -> None:
         self._backends = usable(backends)
-        self._lots = lots(self._backends)
-        self._equal = len(self._lots) == len(self._backends)
+        counts = parts(self._backends)
+        self._lots = []
+        if sum(counts) > len(counts):
+            whole = [Lot(backend, backend.share) for backend in self._backends]
+            self._lots = [lot for lot, count in zip(whole, counts, strict=True) for _ in range(count)]
 
     def pick(self, request: Request, tried: Collection[Backend]) -> Backend | None:
         if tried:
             return self._pick_untried(request, tried)
-        chances = self._lots
-        n = len(chances)
-        if n < 2:
-            return chances[0] if n else None
-        draws = self._draws
-        i = draws.even(n)
-        first = chances[i]
-        if self._equal:
-            j = draws.free(n - 1)
-            second = chances[j if j < i else j + 1]
-            return first if first.active <= second.active else second
-        second = chances[draws.free(n)]
-        if second is first:
-            second = another(first, chances, draws)
-        return first if first.active * second.share <= second.active * first.share else second
+        if self._lots:
+            one, other = self._draws.two_others(self._lots)
+            first, second = one.backend, other.backend
+            return first if first.active * other.share <= second.active * one.share else second
+        backends = self._backends
+        if len(backends) < 2:
+            return backends[0] if backends else None
+        first, second = self._draws.two_places(backends)
+        return first if first.active <= second.active else second
 
     def explain(self, request: Request) -> Grounds:
         """The loads that are compared; see `ExplainingStrategy`."""

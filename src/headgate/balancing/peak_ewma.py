@@ -8,7 +8,7 @@ from math import exp
 from headgate.balancing import options
 from headgate.balancing.base import Backend, Context, Grounds, Request
 from headgate.balancing.latency import DECAY_S, Estimate, Learning
-from headgate.balancing.lots import another, parts
+from headgate.balancing.lots import parts
 from headgate.engine.draws import Draws
 
 
@@ -50,25 +50,23 @@ class PeakEwma(Learning):
 
     def pick(self, request: Request, tried: Collection[Backend]) -> Backend | None:
         lots = self._lots
-        if tried:  # a retry: rare enough to list what is left, which keeps the rule the same as for a first attempt
-            lots = self._lots_of([estimate for backend, estimate in self._estimates.items() if backend not in tried])
-        n = len(lots)
-        if n < 2:
-            return lots[0].backend if n else None
-        draws = self._draws
-        first = lots[draws.even(n)]
-        second = lots[draws.free(n)]
-        if second is first:
-            second = another(first, lots, draws)
-            if second is first:
-                return first.backend
-        now = self._clock()
+        if tried:
+            lots = self._untried(tried)
+        if len(lots) < 2:
+            return lots[0].backend if lots else None
+        first, second = self._draws.two_others(lots)
+        clock = self._clock
+        now = clock()
         if now > first.fresh_until:
             self.fade(first, now)
         if now > second.fresh_until:
             self.fade(second, now)
         one, other = first.backend, second.backend
-        return one if first.price * (one.active + 1) <= second.price * (other.active + 1) else other
+        return one if first.price * (one.active + 1.0) <= second.price * (other.active + 1.0) else other
+
+    def _untried(self, tried: Collection[Backend]) -> list[Estimate]:
+        """For a retry: rare enough to list what is left, which keeps the rule the same as for a first attempt."""
+        return self._lots_of([estimate for backend, estimate in self._estimates.items() if backend not in tried])
 
     def explain(self, request: Request) -> Grounds:
         """The costs that are compared; see `ExplainingStrategy`."""

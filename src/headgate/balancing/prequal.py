@@ -8,7 +8,7 @@ from math import exp, inf
 from headgate.balancing import options
 from headgate.balancing.base import Backend, Context, Grounds, Request, Score
 from headgate.balancing.latency import DECAY_S, Estimate, Learning
-from headgate.balancing.lots import another, parts
+from headgate.balancing.lots import parts
 from headgate.engine.draws import Draws
 
 # A look at one backend costs about 0.15 µs.
@@ -77,26 +77,31 @@ class Prequal(Learning):
         estimate.latency += (sample - estimate.latency) * weight
 
     def pick(self, request: Request, tried: Collection[Backend]) -> Backend | None:
+        clock = self._clock
+        now = clock()
         if tried:
-            left = [estimate for backend, estimate in self._estimates.items() if backend not in tried]
-            return self._choose(left).backend if left else None
-        if self._scan:
-            best = self._choose(self._scan)
+            return self._pick_untried(tried, now)
+        scan = self._scan
+        if scan:
+            if now > self._fresh_until:
+                self.fade_all(now)
+            best = self._choose(scan)
             self._scan = best.after
             return best.backend
-        lots = self._lots
-        n = len(lots)
-        if not n:
+        if not self._lots:
             return None
-        draws = self._draws
-        first, second = lots[draws.even(n)], lots[draws.free(n)]
-        if second is first:
-            second = another(first, lots, draws)
+        first, second = self._draws.two_others(self._lots)
+        if now > first.fresh_until:
+            self.fade(first, now)
+        if now > second.fresh_until:
+            self.fade(second, now)
         left_over = self._left_over
         if left_over is None:
             best = self._choose((first, second))
             self._left_over = second if best is first else first
             return best.backend
+        if now > left_over.fresh_until:
+            self.fade(left_over, now)
         best = self._choose((first, second, left_over), left_over)
         if best is left_over:
             self._left_over = first if first.latency <= second.latency else second
@@ -128,9 +133,16 @@ class Prequal(Learning):
             scores,
         )
 
+    def _pick_untried(self, tried: Collection[Backend], now: float) -> Backend | None:
+        """A retry: rare enough to look at all that are left."""
+        left = [estimate for backend, estimate in self._estimates.items() if backend not in tried]
+        for estimate in left:
+            if now > estimate.fresh_until:
+                self.fade(estimate, now)
+        return self._choose(left).backend if left else None
+
     def _choose(self, sample: Sequence[Estimate], left_over: Estimate | None = None) -> Estimate:
-        """The hot/cold rule, for at least one."""
-        now = self._clock()
+        """The hot/cold rule, for at least one; they are faded."""
         limit = self._limit
         step = STEP * (self._one + limit)
         # A quantile that follows: up by the part that should be below for each load above, and the other way round.
@@ -141,9 +153,7 @@ class Prequal(Learning):
         best = None
         lowest_latency = lowest_load = inf
         for estimate in sample:
-            if now > estimate.fresh_until:
-                self.fade(estimate, now)
-            count = estimate.backend.active + 1
+            count = estimate.backend.active + 1.0
             load = count * estimate.scale
             # What was left over is no draw: the quick ones would count so often that their own load became the limit.
             if estimate is not left_over:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 
 from headgate.balancing import options
 from headgate.balancing.base import Backend, Context, Grounds, Request, Score, usable
-from headgate.balancing.lots import another
+from headgate.balancing.lots import Lot
 from headgate.balancing.ring_hash import identity
 from headgate.engine.draws import Draws
 
@@ -16,16 +16,6 @@ SIZE = 12
 LOTS = 1024
 # Below this part of a share an arc's end is rounding.
 _LEAST = 1e-9
-
-
-class _Part:
-    """A backend, and how much of its share falls into the arc."""
-
-    __slots__ = ("backend", "share")
-
-    def __init__(self, backend: Backend, share: float) -> None:
-        self.backend = backend
-        self.share = share
 
 
 class RandomSubset:
@@ -61,8 +51,8 @@ class RandomSubset:
         self._draws = Draws(context.random)
         self._hash64 = context.hash64
         self._ring: list[Backend] = []
-        self._parts: list[_Part] = []
-        self._lots: list[_Part] = []
+        self._parts: list[Lot] = []  # share: what of it falls into the arc
+        self._lots: list[Lot] = []
 
     @property
     def subset(self) -> list[Backend]:
@@ -74,11 +64,11 @@ class RandomSubset:
         self._parts = self._cut()
         self._lots = _lots(self._parts)
 
-    def _cut(self) -> list[_Part]:
+    def _cut(self) -> list[Lot]:
         ring, n, b = self._ring, len(self._ring), self._balancers
         steps = max(1, -(-self._size * b // n)) if n else 0
         if steps >= b:
-            return [_Part(backend, backend.share) for backend in ring]
+            return [Lot(backend, backend.share) for backend in ring]
         total = sum(backend.share for backend in ring)
         start = total * self._balancer / b
         end = start + total * steps / b
@@ -88,7 +78,7 @@ class RandomSubset:
             for backend in ring:
                 overlap = min(end, at + backend.share) - max(start, at)
                 if overlap > _LEAST * backend.share:
-                    parts.append(_Part(backend, overlap))
+                    parts.append(Lot(backend, overlap))
                 at += backend.share
         return _merged(parts)
 
@@ -97,18 +87,12 @@ class RandomSubset:
         if tried:
             lots = _lots([part for part in self._parts if part.backend not in tried])
             if not lots:
-                lots = _lots([_Part(backend, backend.share) for backend in self._ring if backend not in tried])
-        n = len(lots)
-        if not n:
+                lots = _lots([Lot(backend, backend.share) for backend in self._ring if backend not in tried])
+        if not lots:
             return None
-        draws = self._draws
-        first = lots[draws.even(n)]
-        second = lots[draws.free(n)]
-        if second is first:
-            second = another(first, lots, draws)
-        if first.backend.active * second.share <= second.backend.active * first.share:
-            return first.backend
-        return second.backend
+        first, second = self._draws.two_others(lots)
+        one, other = first.backend, second.backend
+        return one if one.active * second.share <= other.active * first.share else other
 
     def explain(self, request: Request) -> Grounds:
         """The subset and its loads; see `ExplainingStrategy`."""
@@ -124,9 +108,9 @@ class RandomSubset:
         )
 
 
-def _merged(parts: list[_Part]) -> list[_Part]:
+def _merged(parts: list[Lot]) -> list[Lot]:
     """One part for each backend: an arc's two ends may meet in one."""
-    whole: dict[Backend, _Part] = {}
+    whole: dict[Backend, Lot] = {}
     for part in parts:
         known = whole.setdefault(part.backend, part)
         if known is not part:
@@ -134,7 +118,7 @@ def _merged(parts: list[_Part]) -> list[_Part]:
     return list(whole.values())
 
 
-def _lots(parts: list[_Part]) -> list[_Part]:
+def _lots(parts: list[Lot]) -> list[Lot]:
     """Each as often as its part says. Equal parts need one each."""
     total = sum(part.share for part in parts)
     if len({part.share for part in parts}) == 1:

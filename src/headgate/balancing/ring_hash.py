@@ -7,7 +7,7 @@ and a backend that starts slowly draws its keys in by and by, each once, the sam
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from zlib import crc32
 
 from headgate.balancing import options
@@ -126,29 +126,31 @@ class RingHash:
         compatible: str | None = None,
     ) -> None:
         read = options.read("ring_hash", key=key, header=header, cookie=cookie, places=places, compatible=compatible)
-        self._like_nginx = compatible is not None
-        self._key = reader(read, text=self._like_nginx)
+        like_nginx = compatible is not None
+        self._key = reader(read, text=like_nginx)
         self._hash64 = context.hash64
-        self._ring: Ring | KetamaRing = KetamaRing() if self._like_nginx else Ring(places or PLACES)
+        self._hash: Callable[[bytes, int], int] = crc32 if like_nginx else context.hash64
+        self._ring: Ring | KetamaRing = KetamaRing() if like_nginx else Ring(places or PLACES)
+        self._find = self._ring.find
 
     def update(self, backends: Sequence[Backend]) -> None:
         self._ring.update(usable(backends))
+        self._find = self._ring.find
 
     def position(self, request: Request) -> float:
         """Which priority level serves this request's key; see `AffineStrategy`."""
         return level_position(self._hash64, self._key(request))
 
     def pick(self, request: Request, tried: Collection[Backend]) -> Backend | None:
-        key = self._key(request)
-        value = crc32(key) if self._like_nginx else self._hash64(key, 0)
-        ring = self._ring
-        found = ring.find_other(value, tried) if tried else ring.find(value)
-        return ring.backends[found] if found >= 0 else None
+        read, hash64, find = self._key, self._hash, self._find
+        value = hash64(read(request), 0)
+        found = self._ring.find_other(value, tried) if tried else find(value)
+        return self._ring.backends[found] if found >= 0 else None
 
     def explain(self, request: Request) -> Grounds:
         """The order in which a key's backends come; see `ExplainingStrategy`."""
         key = self._key(request)
-        value = crc32(key) if self._like_nginx else self._hash64(key, 0)
+        value = self._hash(key, 0)
         order: list[Backend] = []
         for _ in range(RANKED):
             found = self._ring.find_other(value, order)

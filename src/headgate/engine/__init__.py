@@ -5,7 +5,8 @@ from headgate.engine.core import Engine, pack_address
 from headgate.engine.fallback import StaticAnswer
 from headgate.engine.hashing import hash64
 from headgate.engine.http1 import ResponseHead, parse_response_head
-from headgate.engine.model import Backend, Listener, Outcome, Pool, Route
+from headgate.engine.model import Backend, Listener, Pool, Route
+from headgate.engine.outcome import Outcome
 from headgate.engine.request import Request
 from headgate.engine.stats import Segment
 

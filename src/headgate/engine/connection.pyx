@@ -16,6 +16,10 @@ from headgate.engine.libc_net cimport (
 from headgate.engine.stream cimport SEND_BROKEN, Stream
 
 
+cdef enum:
+    # So many bytes are copied sooner than the kernel has read a second iovec (sendmsg costs 0.2 us more than send).
+    COPIED_BODY = 2048
+
 cdef struct linger_option:
     int l_onoff
     int l_linger
@@ -223,6 +227,11 @@ cdef class Connection(Stream):
             parts[count].iov_base = <void *>tail
             parts[count].iov_len = tail_size
             count += 1
+        if count == 2 and pending and take == size and size <= COPIED_BODY and self.outbuf.capacity - self.out_end >= size:
+            # Behind the head that waits, for one send() of both. It is there for this call only: out_end stays.
+            memcpy(self.outbuf.data + self.out_end, data, size)
+            parts[0].iov_len += size
+            count = 1
         sent = self._write(parts, count)
         if sent < 0:
             return SEND_BROKEN

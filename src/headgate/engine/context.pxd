@@ -82,7 +82,8 @@ cdef class Context(Reactor):
     cdef BufferPool buffers
     cdef PipePool pipes
     cdef uint64_t random[2]
-    cdef list spare_exchanges
+    cdef object spare_exchange          # the first of a chain of Exchanges that serve nobody; None = there is none
+    cdef int spare_count
     cdef list rooms                     # WaitingRoom of every pool with limits
     cdef TimerQueue *cork               # how long a response head waits for its first body byte
     cdef TimerQueue *linger             # how long a connection is drained before it is closed

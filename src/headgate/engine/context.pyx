@@ -89,7 +89,6 @@ cdef class Context(Reactor):
         self.segment = segment
         self.worker = worker
         self.counters = segment.worker_counters(worker)
-        self.spare_exchanges = []
         self.rooms = []
         self.sample_left = <int64_t>1 << 62
         self._date_second = -1

@@ -362,7 +362,10 @@ cdef class Engine(Context):
         self._log_flush = self._deadline = self._idle_end = self._descriptors = None
         self.on_generation = None
         self._drained = None
-        self.spare_exchanges.clear()
+        spare = self.spare_exchange
+        self.spare_exchange = None
+        while spare is not None:        # one by one: a chain that falls as a whole falls by recursion
+            (<Exchange>spare).next_spare, spare = None, (<Exchange>spare).next_spare
 
 
 def pack_address(int family, object address) -> bytes:

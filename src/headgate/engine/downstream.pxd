@@ -91,6 +91,7 @@ cdef class ClientConnection(Connection):
     cdef void _reset(self) noexcept
     cdef void cut_off(self) noexcept
     cdef void _begin_body(self) noexcept
+    cdef void _read_ahead(self) noexcept
     cdef void _refuse(self, int status, uint8_t error) noexcept
     cdef void _wait_for_client(self) noexcept
     cdef void _end_of_input(self, bint clean) noexcept

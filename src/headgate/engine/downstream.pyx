@@ -691,8 +691,16 @@ cdef class ClientConnection(Connection):
             if self.inbuf.capacity < LARGE_BUFFER and head.content_length > self.inbuf.capacity - self.in_pos:
                 # A body that does not fit: fewer and larger reads.
                 self._grow(LARGE_BUFFER, False)
+            if self.readable and self.remaining > self.in_end - self.in_pos:
+                self._read_ahead()
         else:
             chunk_init(&self.chunks)
+
+    cdef void _read_ahead(self) noexcept:
+        """What the kernel holds of the body already goes to the backend with the head, in one write."""
+        cdef int64_t got = self.receive(SMALL_BUFFER)
+        if got == 0 or got == -2:
+            self.readable = True        # end or error: the run loop meets it again and knows what to do
 
     cdef bint _body(self) noexcept:
         """Decode and offer body bytes. True: more are wanted from the client."""

@@ -18,6 +18,7 @@ from headgate.engine.waiting cimport WaitingRoom, WaitNode
 cdef class Exchange(ExchangeBase):
     cdef Context ctx
     cdef Stream down
+    cdef object next_spare              # Exchange; while this one serves nobody
     cdef Stream up
     cdef Listener listener
     cdef Route route
@@ -102,7 +103,6 @@ cdef class Exchange(ExchangeBase):
     cdef void begin(self, Stream down, Listener listener) noexcept
     cdef void reject(self, int kind, int status, const char *reason) noexcept
     cdef void release(self) noexcept
-    cdef bint _local_endpoint(self) noexcept
     cdef void _identify(self) noexcept
     cdef void _route(self) noexcept
     cdef Backend _pick(self)
@@ -123,12 +123,8 @@ cdef class Exchange(ExchangeBase):
     cdef void _switch(self, Head *head, const Answer *answer) noexcept
     cdef void _tunnel_over(self) noexcept
     cdef bint _upgrade_allowed(self) noexcept
-    cdef bint _path_is(self, bytes path) noexcept
-    cdef void _local(self, int status, bytes body) noexcept
-    cdef bint _only_read(self) noexcept
     cdef void _report(self, object what) noexcept
     cdef void _too_large(self) noexcept
-    cdef void _redirect(self) noexcept
     cdef void _uncork(self) noexcept
     cdef int64_t _relayed(self, int64_t taken, size_t size, bint last) noexcept
     cdef void _retry_later(self) noexcept
@@ -138,9 +134,6 @@ cdef class Exchange(ExchangeBase):
     cdef bint _replayable(self) noexcept
     cdef void tried_add(self, Backend backend) noexcept
     cdef void _finish(self, int kind) noexcept
-    cdef void _log(self, int kind) noexcept
-    cdef void _log_more(self, LogEntry *entry) noexcept
-    cdef bytes _url_of(self, int slot)
     cdef bint _idempotent(self) noexcept
     cdef bint _waits_first(self, WaitingRoom room) noexcept
     cdef bint _waits(self, WaitingRoom room, Backend bound) noexcept

@@ -11,16 +11,15 @@ from cpython.ref cimport PyObject
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport free, malloc, realloc
-from libc.string cimport memcmp, memset, strlen
+from libc.string cimport memset
 
-from headgate.engine.accesslog cimport AccessLog
-from headgate.engine.logline cimport ENTRY_FAILED, LogEntry
-from headgate.engine.address cimport Address, address_format
+from headgate.engine.logline cimport ENTRY_FAILED
+from headgate.engine.address cimport address_format
 from headgate.engine.context cimport (
-    KIND_BAD_HEAD, KIND_BAD_STATUS, KIND_BODY_TIMEOUT, KIND_BODY_TOO_LARGE, KIND_CLIENT_GONE, KIND_CONNECT_FAILED, KIND_FIRST_BYTE_TIMEOUT, KIND_HEDGE_LOST,
-    KIND_INTERNAL, KIND_LOCAL_RESOURCE, KIND_METHOD_NOT_ALLOWED, KIND_NO_BACKEND, KIND_NO_ROUTE, KIND_OK, KIND_OVERLOADED, KIND_QUEUE_TIMEOUT,
+    KIND_BAD_HEAD, KIND_BAD_STATUS, KIND_BODY_TIMEOUT, KIND_BODY_TOO_LARGE, KIND_CLIENT_GONE, KIND_FIRST_BYTE_TIMEOUT, KIND_HEDGE_LOST,
+    KIND_LOCAL_RESOURCE, KIND_NO_BACKEND, KIND_NO_ROUTE, KIND_OK, KIND_OVERLOADED, KIND_QUEUE_TIMEOUT,
     KIND_REQUEST_TIMEOUT,
-    KIND_BAD_REQUEST, KIND_TLS_HANDSHAKE, KIND_TLS_VERIFY,
+    KIND_TLS_HANDSHAKE, KIND_TLS_VERIFY,
     KIND_RESET, KIND_RETRY, KIND_SERVER_ERROR, KIND_STALE, KIND_STATUS, KIND_TRUNCATED, KIND_VERDICT, KIND_WORD, RETRY_ALWAYS, RETRY_IDEMPOTENT,
     VERDICT_NONE, VERDICT_SUCCESS, Context, status_text,
 )
@@ -28,23 +27,26 @@ from headgate.engine.budget cimport budget_deposit, budget_refund
 from headgate.engine.fallback cimport degrade
 from headgate.engine.hashing cimport hex_id
 from headgate.engine.head cimport (
-    FIELD_MAX_FORWARDS, FIELD_RETRY_AFTER, FIELD_UPGRADE, FIELD_X_REQUEST_ID, FRAMING_CHUNKED, FRAMING_CLOSE,
+    FIELD_RETRY_AFTER, FIELD_UPGRADE, FIELD_X_REQUEST_ID, FRAMING_CHUNKED, FRAMING_CLOSE,
     FRAMING_LENGTH, FRAMING_NONE, FRAMING_TUNNEL, HEAD_EXPECT_CONTINUE, HEAD_H2C, HEAD_IDEMPOTENT, HEAD_KEEP_ALIVE, HEAD_UPGRADE,
-    HEAD_WEBSOCKET, METHOD_GET, METHOD_HEAD, METHOD_OPTIONS, METHOD_TRACE, Field, Head, Span,
+    HEAD_WEBSOCKET, METHOD_HEAD, Field, Head,
 )
 from headgate.engine.hedge cimport hedge_arm, hedge_back, hedge_cancel, hedge_due
 from headgate.engine.forwarded cimport client_by_fields
 from headgate.engine.http1 cimport Answer, Forward, find_field, head_init, head_reset
-from headgate.engine.model cimport Backend, Listener, Outcome, Pool, Route
+from headgate.engine.logged cimport log_exchange
+from headgate.engine.model cimport Backend, Listener, Pool, Route
+from headgate.engine.outcome cimport Outcome, outcome_lend, outcome_take_back
+from headgate.engine.own cimport answer_own_page, redirect_to_https
 from headgate.engine.proxied cimport prelude_for
 from headgate.engine.record cimport note_attempt, record_decision
 from headgate.engine.request cimport Request, cookie_value, lend, take_back
-from headgate.engine.retry cimport NOTE_REPLAY_CAP, retry_allowed, write_notes
+from headgate.engine.retry cimport NOTE_REPLAY_CAP, retry_allowed
 from headgate.engine.retry_after cimport retry_after_s
 from headgate.engine.histogram cimport coarse_add, coarse_add_at, histogram_add, histogram_add_at, histogram_index
 from headgate.engine.stats cimport NOT_RETRIED_DEADLINE, NOT_RETRIED_METHOD, NOT_RETRIED_NOBODY, NOT_RETRIED_REPLAY_CAP, NOT_RETRIED_RETRIES
 from headgate.engine.stream cimport SEND_BROKEN, ExchangeBase, Stream
-from headgate.engine.trace cimport TRACE_LINE, trace_id_text, trace_line
+from headgate.engine.trace cimport TRACE_LINE, trace_line
 from headgate.engine.tracing cimport trace_begin
 from headgate.engine.upstream cimport BackendConnection, take_idle
 from headgate.engine.waiting cimport NO_PLACE, POOL_FULL, WaitingRoom, open_room
@@ -98,8 +100,12 @@ cdef object _NONE_TRIED = frozenset()
 cdef Exchange exchange_acquire(Context ctx):
     """A fresh exchange, from the spare ones where there is one; None when memory is out."""
     cdef Exchange exchange
-    if ctx.spare_exchanges:
-        return <Exchange>ctx.spare_exchanges.pop()
+    if ctx.spare_exchange is not None:
+        exchange = <Exchange>ctx.spare_exchange
+        ctx.spare_exchange = exchange.next_spare
+        ctx.spare_count -= 1
+        exchange.next_spare = None
+        return exchange
     try:
         exchange = Exchange.__new__(Exchange, ctx)
     except MemoryError:
@@ -187,8 +193,10 @@ cdef class Exchange(ExchangeBase):
         self.pool = None
         self.backend = self.bound = self.chosen = self.shown = None
         self.tried = None
-        if len(self.ctx.spare_exchanges) < HG_SPARE_EXCHANGES:
-            self.ctx.spare_exchanges.append(self)
+        if self.ctx.spare_count < HG_SPARE_EXCHANGES:
+            self.next_spare = self.ctx.spare_exchange
+            self.ctx.spare_exchange = self
+            self.ctx.spare_count += 1
         else:
             # One of its own methods may have led here: it lives to the end of the batch, as connections do.
             self.ctx._closed.append(self)
@@ -235,10 +243,10 @@ cdef class Exchange(ExchangeBase):
         self.request_framing = self.request.framing
         self.request_done = self.request.framing == FRAMING_NONE
         self.keep = (self.request.flags & HEAD_KEEP_ALIVE) != 0
-        if self._local_endpoint():
+        if answer_own_page(self):
             return
         if listener.redirect_https and self.tls is None:
-            self._redirect()
+            redirect_to_https(self)
             return
         self._route()
         if self.route is None:
@@ -288,82 +296,6 @@ cdef class Exchange(ExchangeBase):
             return self.route.websocket
         offered = upgrade_names(&self.request)
         return len(offered) > 0 and offered <= self.route.upgrade
-
-    cdef bint _path_is(self, bytes path) noexcept:
-        """The request's path, without its query, is `path`."""
-        cdef size_t size = len(path)
-        cdef const char *at = self.request.base + self.request.path.off
-        if size == 0 or self.request.path.len < size or memcmp(at, <const char *>path, size) != 0:
-            return False
-        return self.request.path.len == size or at[size] == b'?'
-
-    cdef bint _local_endpoint(self) noexcept:
-        """Requests the balancer answers by itself. True when it did."""
-        cdef Listener listener = self.listener
-        cdef bytes body
-        cdef bint ready
-        if self._path_is(listener.status_path):
-            if not listener.status_allow.contains(&self.client):
-                self._answer(KIND_NO_ROUTE, 404, "no route matches this host and path")
-                return True
-            if not self._only_read():
-                return True
-            try:
-                body = <bytes?>listener.status()
-            except BaseException as exception:
-                self.ctx.error("the status page", exception)
-                self._answer(KIND_INTERNAL, 500, "the status page failed")
-                return True
-            self._local(200, body)
-            return True
-        if self._path_is(listener.ready_path):
-            if not self._only_read():
-                return True
-            try:
-                ready = bool(listener.ready()) and not self.ctx.draining
-            except BaseException as exception:
-                self.ctx.error("the ready check", exception)
-                ready = False
-            self._local(200 if ready else 503, b'{"ready": true}\n' if ready else b'{"ready": false}\n')
-            return True
-        if self.request.max_forwards == 0 and (self.request.method == METHOD_TRACE or self.request.method == METHOD_OPTIONS):
-            # RFC 9110 section 7.6.2: we are the final recipient. TRACE is not reflected: it would show inner headers.
-            if self.request.method == METHOD_TRACE:
-                self._answer(KIND_METHOD_NOT_ALLOWED, 405, "TRACE is not answered by the load balancer")
-            else:
-                self._local(200, b"")
-            return True
-        return False
-
-    cdef bint _only_read(self) noexcept:
-        """Pages of our own are there to be read."""
-        if self.request.method == METHOD_GET or self.request.method == METHOD_HEAD:
-            return True
-        self._answer(KIND_METHOD_NOT_ALLOWED, 405, "this page can only be read")
-        return False
-
-    cdef void _redirect(self) noexcept:
-        """To the same place by https. 301 for what browsers navigate by, 308 for the rest: it forbids turning a POST into a GET."""
-        cdef bytes port = b"" if self.listener.redirect_https == 443 else b":%d" % self.listener.redirect_https
-        cdef bytes fields, path
-        cdef bint reading = self.request.method == METHOD_GET or self.request.method == METHOD_HEAD
-        if self.request.host.len == 0:
-            self._answer(KIND_BAD_REQUEST, 400, "no host: where to go by https cannot be told")
-            return
-        path = <bytes>self.request.base[self.request.path.off:self.request.path.off + self.request.path.len]
-        if not path.startswith(b"/"):
-            path = b"/"         # OPTIONS *
-        fields = (b"Location: https://" + <bytes>self.request.base[self.request.host.off:self.request.host.off + self.request.host.len] + port
-                  + path + b"\r\n")
-        self.say(KIND_OK, 301 if reading else 308, fields, "text/plain", "", 0)
-
-    cdef void _local(self, int status, bytes body) noexcept:
-        self.status = <uint16_t>status
-        self.response_begun = self.response_sent = True
-        self.bytes_sent = len(body) if self.request.method != METHOD_HEAD else 0
-        self.keep = self.keep and self.request_done and not self.listener.closing
-        self.down.send_local(status, "Cache-Control: no-store\r\n", "application/json", body, len(body), not self.keep)
-        self._finish(KIND_OK)
 
     cdef void _route(self) noexcept:
         cdef Listener listener = self.listener
@@ -1025,14 +957,8 @@ cdef class Exchange(ExchangeBase):
         told = pool.outcome is not None and (verdict > VERDICT_SUCCESS or backend.watched or self.retry_after > 0)
         if not told and pool.done is None:
             return
-        outcome = Outcome.__new__(Outcome)
-        outcome.kind = kind
-        outcome.verdict = verdict
-        outcome.status = self.status if self.attempt_first_byte >= 0 else 0
-        outcome.first_byte_s = self.attempt_first_byte / 1e9 if self.attempt_first_byte >= 0 else -1.0
-        outcome.total_s = (self.ctx.now - self.attempt_started) / 1e9
-        outcome.retry_after_s = self.retry_after
-        outcome.ok = verdict == VERDICT_SUCCESS
+        outcome = outcome_lend(kind, verdict, self.status if self.attempt_first_byte >= 0 else 0, self.attempt_first_byte,
+                               self.ctx.now - self.attempt_started, self.retry_after)
         if told:
             try:
                 pool.outcome(backend, outcome)
@@ -1044,6 +970,7 @@ cdef class Exchange(ExchangeBase):
             except BaseException as exception:
                 self.ctx.counters.strategy_errors += 1
                 self._report(exception)
+        outcome_take_back(outcome)
 
     cdef bint _may_retry(self, int kind, bint never_sent) noexcept:
         """Is another attempt allowed after a failure of this kind? (errors.py, and design: attempt, retries)"""
@@ -1295,101 +1222,6 @@ cdef class Exchange(ExchangeBase):
         if self.recorded or kind != KIND_OK or ctx.sample_left < 0:
             record_decision(self, kind)
         if ctx.access_log is not None:
-            self._log(kind)
+            log_exchange(self, kind)
         down.complete(keep)
         ctx.progress()
-
-    cdef void _log(self, int kind) noexcept:
-        cdef LogEntry entry
-        cdef char word[128]
-        cdef Head *head = &self.request
-        cdef bytes url
-        cdef AccessLog log = self.ctx.access_log
-        if (log.samples and kind == KIND_OK and self.status < 500 and not self.notes and not self.failed_count
-                and not log.chosen(self.id_text, self.id_length)):
-            return
-        entry.time_ns = self.started_wall
-        entry.client = self.client_text
-        entry.client_length = self.client_length
-        entry.method = head.base + head.method_text.off
-        entry.method_length = head.method_text.len
-        entry.target = head.base + head.target.off
-        entry.target_length = head.target.len
-        entry.host = head.base + head.authority.off
-        entry.host_length = head.authority.len
-        entry.minor_version = head.minor_version
-        if self.pool is not None:
-            entry.pool = self.pool.name_bytes
-            entry.pool_length = <uint32_t>len(self.pool.name_bytes)
-        else:
-            entry.pool = NULL
-            entry.pool_length = 0
-        if self.shown is not None:
-            url = self.shown.url_bytes
-            entry.backend = url
-            entry.backend_length = <uint32_t>len(url)
-        else:
-            entry.backend = NULL
-            entry.backend_length = 0
-        entry.request_id = self.id_text
-        entry.request_id_length = self.id_length
-        entry.word = NULL
-        entry.word_length = 0
-        if self.notes:
-            entry.word = word
-            entry.word_length = <uint32_t>write_notes(word, sizeof(word), KIND_WORD[kind] if kind != KIND_OK else NULL, self.notes)
-        elif kind != KIND_OK:
-            entry.word = KIND_WORD[kind]
-            entry.word_length = <uint32_t>strlen(entry.word)
-        entry.status = self.status
-        entry.attempts = self.attempts
-        entry.bytes_sent = self.bytes_sent
-        entry.bytes_received = self.bytes_received
-        entry.first_byte_ns = self.first_byte
-        entry.queued_ns = self.queued_ns
-        entry.total_ns = self.ctx.now - self.started
-        if log.plan is not None:
-            self._log_more(&entry)
-        log.write(&entry)
-
-    cdef void _log_more(self, LogEntry *entry) noexcept:
-        """What only a log with chosen fields may have."""
-        cdef int index
-        cdef bytes url
-        cdef const char *word
-        entry.listener = self.listener.bind_bytes
-        entry.listener_length = <uint32_t>len(self.listener.bind_bytes)
-        entry.route = NULL
-        entry.route_length = 0
-        if self.route is not None:
-            entry.route = self.route.name_bytes
-            entry.route_length = <uint32_t>len(self.route.name_bytes)
-        entry.trace_id = NULL
-        entry.trace_id_length = 0
-        if self.traced:
-            trace_id_text(self.trace_id_buffer, &self.trace)
-            entry.trace_id = self.trace_id_buffer
-            entry.trace_id_length = 32
-        entry.tls = self.tls is not None
-        entry.failed_count = self.failed_count
-        for index in range(self.failed_count):
-            # The backends live: they stand in `tried`, or are the last one.
-            url = self._url_of(self.failed_slot[index])
-            entry.failed[index].data = <const char *>url if url is not None else NULL
-            entry.failed[index].length = <uint32_t>len(url) if url is not None else 0
-            word = KIND_WORD[self.failed_kind[index]]
-            entry.failed_word[index].data = word
-            entry.failed_word[index].length = <uint32_t>strlen(word)
-        self.ctx.access_log.plan.look_up(&self.request, entry)
-
-    cdef bytes _url_of(self, int slot):
-        """Of a backend that this exchange has tried; None where it is not known any more (another pool took over)."""
-        cdef Backend backend
-        if self.shown is not None and self.shown.slot == slot:
-            return self.shown.url_bytes
-        if self.tried is not None:
-            for other in self.tried:
-                backend = <Backend>other
-                if backend.slot == slot:
-                    return backend.url_bytes
-        return None

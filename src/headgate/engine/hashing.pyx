@@ -11,7 +11,7 @@ generators", 2021), seeded by the kernel. It is fast and well spread, and it is 
 output can tell what comes next. Nothing here may be used for a token or a key.
 """
 from libc.errno cimport EINTR, errno
-from libc.stdint cimport uint8_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 import os
 
@@ -20,15 +20,30 @@ cdef extern from "<sys/random.h>" nogil:
 
 cdef extern from *:
     """
+    #include <string.h>
     static inline uint64_t hg_rotate(uint64_t word, int bits) { return (word << bits) | (word >> (64 - bits)); }
     /* Little-endian on every machine; compilers make one load of it where they can. */
     static inline uint64_t hg_read64(const uint8_t *p) {
         return (uint64_t)p[0] | (uint64_t)p[1] << 8 | (uint64_t)p[2] << 16 | (uint64_t)p[3] << 24
              | (uint64_t)p[4] << 32 | (uint64_t)p[5] << 40 | (uint64_t)p[6] << 48 | (uint64_t)p[7] << 56;
     }
+    /* Eight digits, the highest first, all at once: each nibble gets a byte, and "a" to "f" what they are beyond "9". */
+    static inline void hg_hex8(char *out, uint32_t word) {
+        uint64_t w = word, tens;
+        w = (w | w << 16) & 0x0000FFFF0000FFFFu;
+        w = (w | w << 8) & 0x00FF00FF00FF00FFu;
+        w = (w | w << 4) & 0x0F0F0F0F0F0F0F0Fu;
+        tens = (w + 0x0606060606060606u) >> 4 & 0x0101010101010101u;
+        w += 0x3030303030303030u + tens * ('a' - '0' - 10);
+    #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+        w = __builtin_bswap64(w);
+    #endif
+        memcpy(out, &w, 8);
+    }
     """
     uint64_t rotate "hg_rotate"(uint64_t word, int bits) noexcept nogil
     uint64_t read64 "hg_read64"(const uint8_t *data) noexcept nogil
+    void hex8 "hg_hex8"(char *out, uint32_t word) noexcept nogil
 
 cdef struct Sip:
     uint64_t v0
@@ -125,14 +140,12 @@ cdef uint64_t random_next(uint64_t *state) noexcept nogil:
 
 
 cdef void hex_id(char *out32, uint64_t *state) noexcept nogil:
-    cdef const char *digits = b"0123456789abcdef"
     cdef uint64_t word
-    cdef int half, index
+    cdef int half
     for half in range(2):
         word = random_next(state)
-        for index in range(16):
-            out32[16 * half + index] = digits[word >> 60]
-            word <<= 4
+        hex8(out32 + 16 * half, <uint32_t>(word >> 32))
+        hex8(out32 + 16 * half + 8, <uint32_t>word)
 
 
 def random_words(state: tuple[int, int], int count):

@@ -37,6 +37,7 @@ cdef enum:
     SEEN_NOMINATION = 16384         # Connection names some other field
     PUBLIC_FLAGS = 511
 
+include "http1_scan.pxi"
 include "http1_names.pxi"
 include "http1_start.pxi"
 include "http1_fields.pxi"
@@ -177,7 +178,8 @@ cdef int read_fields(Head *head, const uint8_t *data, uint32_t n, const Limits *
             error = PARSE_OBS_FOLD
         else:
             error = PARSE_OK
-            classes = 0
+            classes = 0                         # of letters, digits and "-" none matters
+            i = skip_name(data, i, n)
             while i < n:
                 byte_class = CLASS[data[i]]
                 if not byte_class & TOKEN:

@@ -7,8 +7,17 @@
 cdef int read_content_length(Head *head, const uint8_t *value, uint32_t size) noexcept nogil:
     """Digits, or a list of the same number (RFC 9112 section 6.3); every line must say the same."""
     cdef uint32_t at = 0, start = 0, length = 0, i
-    cdef int64_t number
+    cdef int64_t number = 0
     cdef int digit
+    if head.content_length < 0 and 0 < size < 16:
+        # As nearly all of them come: one number, short enough that it cannot overflow.
+        while at < size and c'0' <= value[at] <= c'9':
+            number = number * 10 + (value[at] - c'0')
+            at += 1
+        if at == size:
+            head.content_length = number
+            return PARSE_OK
+        at = 0
     while next_element(value, size, &at, &start, &length):
         if length == 0:
             return PARSE_BAD_CONTENT_LENGTH

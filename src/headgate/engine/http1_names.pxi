@@ -45,19 +45,6 @@ def _fill_tables() -> None:
 
 _fill_tables()
 
-cdef inline bint is_name(const uint8_t *text, const char *name, uint32_t size) noexcept nogil:
-    """Is `text` the given lower-case name of letters, digits and "-", whatever its case?
-
-    Setting bit 5 lowers letters and leaves digits and "-" as they are. Only control bytes would turn into digits or "-"
-    by it, and none gets here: names are tokens, values hold no control byte but HTAB (which becomes ")").
-    """
-    cdef uint32_t i
-    for i in range(size):           # both are `size` bytes long: every caller has just compared the lengths
-        if (text[i] | 0x20) != <uint8_t>name[i]:
-            return False
-    return True
-
-
 cdef uint8_t field_id(const uint8_t *name, uint32_t size) noexcept nogil:
     """FieldId of a name that is a token."""
     if size == 4:
@@ -182,30 +169,15 @@ cdef uint8_t method_id(const char *text, uint32_t size) noexcept nogil:
 
 
 cdef inline uint32_t skip_value(const uint8_t *data, uint32_t i, uint32_t n) noexcept nogil:
-    """Index of the first byte from `i` on that may not stand in a field value, or `n`.
-
-    Eight bytes at a time where none of them is a control byte: the usual zero-byte trick, for bytes below 0x20 and for
-    0x7F. It can only err behind a true hit, and the byte loop finds that one, whatever the byte order.
-    """
-    cdef uint64_t ones = 0x0101010101010101, high = 0x8080808080808080
-    cdef uint64_t word, del_
+    """Index of the first byte from `i` on that may not stand in a field value, or `n`."""
     while True:
-        while n - i >= 8:                       # i <= n always, and 8 bytes from i on lie within n
-            memcpy(&word, data + i, 8)
-            del_ = word ^ (ones * 0x7F)
-            if (((word - ones * 0x20) & ~word) | ((del_ - ones) & ~del_)) & high:
-                break
-            i += 8
+        i = skip_text(data, i, n)
         while i < n and CLASS[data[i]] & VALUE:     # a byte is always below 256
             i += 1
-            if n - i >= 8 and data[i - 1] == c'\t':
+            if data[i - 1] == c'\t':
                 break                           # a tab stopped the fast loop: go back to it
         else:
             return i
-
-
-cdef inline bint is_space(uint8_t byte) noexcept nogil:
-    return byte == c' ' or byte == c'\t'
 
 
 cdef inline bint next_element(const uint8_t *value, uint32_t size, uint32_t *at,

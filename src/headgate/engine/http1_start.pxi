@@ -18,6 +18,7 @@ cdef bint read_authority(Head *head, const uint8_t *data, uint32_t off, uint32_t
         if not address_parse(&address, <const char *>data + off, i - off):
             return False
     else:
+        i = skip_name(data, i, end)
         while i < end:
             if CLASS[data[i]] & REG_NAME:
                 i += 1
@@ -135,7 +136,7 @@ cdef int read_request_line(Head *head, uint8_t *data, uint32_t n, const Limits *
     head.method_text.len = i - start
     head.method = method_id(<const char *>data + start, i - start)
     start = i + 1
-    i = start
+    i = skip_target(data, start, n)             # no further than the space before the version, or that CR
     while CLASS[data[i]] & TARGET:              # likewise
         i += 1
     head.target.off = start

@@ -174,12 +174,3 @@ cdef class Backend:
     cdef int64_t proven_idle            # ns: the longest idle time after which a connection still answered
     cdef void learn_idle(self, int64_t age, bint raced) noexcept
     cdef void prove_idle(self, int64_t age) noexcept
-
-cdef class Outcome:
-    cdef readonly int kind
-    cdef readonly int status
-    cdef readonly double first_byte_s
-    cdef readonly double total_s
-    cdef readonly double retry_after_s
-    cdef readonly int verdict
-    cdef readonly bint ok

@@ -1,4 +1,4 @@
-"""What the engine keeps of the configuration: listeners, routes, pools and backends; and how an attempt ended."""
+"""What the engine keeps of the configuration: listeners, routes, pools and backends."""
 
 from collections.abc import Callable, Collection
 from ssl import SSLContext, SSLObject
@@ -6,6 +6,7 @@ from typing import Protocol
 
 from headgate.config import schema
 from headgate.engine.fallback import StaticAnswer
+from headgate.engine.outcome import Outcome
 from headgate.engine.request import Request
 from headgate.engine.stats import Segment
 
@@ -168,24 +169,3 @@ class Backend:
         """Take over other limits; what is in flight counts against them at once."""
     def close_idle(self) -> None:
         """Drop kept connections; what is in flight is not kept either."""
-
-class Outcome:
-    """How an attempt ended."""
-
-    @property
-    def kind(self) -> int: ...
-    @property
-    def status(self) -> int: ...
-    @property
-    def first_byte_s(self) -> float:
-        """Seconds to the first response byte; -1.0 when there was none."""
-    @property
-    def total_s(self) -> float: ...
-    @property
-    def retry_after_s(self) -> float:
-        """Seconds that an answer of 429 or 503 asked for by Retry-After; -1.0 when it did not."""
-    @property
-    def verdict(self) -> int:
-        """A `headgate.errors.Verdict`: what it says about the backend."""
-    @property
-    def ok(self) -> bool: ...

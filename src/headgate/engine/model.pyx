@@ -9,8 +9,6 @@ from headgate.engine.reactor cimport Reactor, TimerQueue
 from headgate.engine.recent cimport RecentLatency
 from headgate.engine.stats cimport Segment
 
-from headgate.errors import Kind
-
 # No server is configured to close idle connections sooner than this; who does, closes them for another reason.
 cdef enum:
     SHORTEST_IDLE_NS = 100000000
@@ -355,11 +353,3 @@ cdef class Backend:
 
     def __repr__(self) -> str:
         return f"<Backend {self.pool.name}/{self.name}>"
-
-
-cdef class Outcome:
-    """How an attempt ended: `kind` (`headgate.errors.Kind`), `status` (0 = no answer), `verdict` (`headgate.errors.Verdict`: what it
-    says about the backend), seconds to the first byte (-1 = none) and in all, and seconds that a 429 or 503 asked for by Retry-After (-1 = none)."""
-
-    def __repr__(self) -> str:
-        return f"<Outcome {Kind(self.kind).name} status={self.status} first_byte_s={self.first_byte_s:.6f} total_s={self.total_s:.6f}>"

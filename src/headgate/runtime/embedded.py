@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from headgate.admin.state_file import StateFileError
 from headgate.config.schema import Config
 from headgate.engine import Engine, Segment
+from headgate.engine.clock import clock as engine_clock
 from headgate.engine.decisions import Decisions
 from headgate.runtime.agent import WorkerAgent
 from headgate.runtime.closing import let_in_no_more
@@ -54,7 +55,7 @@ class Embedded:
         )
         self.decisions = Decisions.create(1)
         self._engine = engine = Engine(self.segment, 0)
-        self.make_strategy = StrategyMaker(lambda: engine.now, app_dir=app_dir, local=strategies)
+        self.make_strategy = StrategyMaker(engine_clock(engine), app_dir=app_dir, local=strategies)
         self.controller = Controller(config, self.segment, loop=self._loop, changes=changes)
         ours, theirs = DirectChannel.pair(self._loop.call_soon)
         self.agent = WorkerAgent(

@@ -76,14 +76,14 @@ class Levels:
 
     @property
     def done(self) -> Callable[[Backend, Outcome], None] | None:
-        """Tells the strategy that is responsible how an attempt ended; None when none wants to know."""
+        """Tells the strategy that is responsible how an attempt ended; None when none wants to know. To be asked for
+        again after each `update`."""
         if len(self._strategies) == 1:
             (strategy,) = self._strategies.values()
             done: Callable[[Backend, Outcome], None] | None = getattr(strategy, "done", None)
             return done
-        wants = {
-            priority: strategy.done for priority, strategy in self._strategies.items() if hasattr(strategy, "done")
-        }
+        found = {priority: getattr(strategy, "done", None) for priority, strategy in self._strategies.items()}
+        wants = {priority: done for priority, done in found.items() if done is not None}
         if not wants:
             return None
 

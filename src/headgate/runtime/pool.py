@@ -332,6 +332,7 @@ class WorkerPool:
         self.pool.fallback = self._fallback.pick
         try:
             self._strategies.update(self._levels)
+            self.pool.done = self._strategies.done
         except Exception as error:
             # Not asked again until an update() succeeds: what it would answer is from another set.
             self._strategy_works = False

@@ -23,6 +23,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from headgate.engine import Engine, Segment
+from headgate.engine.clock import clock as engine_clock
 from headgate.engine.decisions import Decisions
 from headgate.runtime.agent import WorkerAgent
 from headgate.runtime.messages import Log
@@ -88,7 +89,7 @@ def _start(
     seed = os.environ.get(SEED, "")
     if seed:
         random.seed(f"{seed} {worker}")  # which level of priority a request goes to is drawn from here
-    make_strategy = StrategyMaker(lambda: engine.now, app_dir=app_dir, worker=worker, seed=seed)
+    make_strategy = StrategyMaker(engine_clock(engine), app_dir=app_dir, worker=worker, seed=seed)
     agent = WorkerAgent(
         engine,
         segment,
