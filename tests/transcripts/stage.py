@@ -150,6 +150,11 @@ class Stage:
         self._apply(self.pool, Config.from_dict(tree), self._ports, None)
         self.settle()
 
+    def relisten(self, **listener: object) -> None:
+        """The same listener with these keys, as a reload gives it them."""
+        tree = {"listeners": [{"bind": "127.0.0.1:0", **listener}], "pools": {"web": self._pool_table(None)}}
+        self.listener.configure(Config.from_dict(tree).listeners[0])
+
     def _refresh(self) -> None:
         for pool in (self.pool, self.spare):
             if pool is not None:
