@@ -85,7 +85,7 @@ bench-scrape: venv ## What a scrape of /metrics costs with 1,000 backends, and w
 transcripts-tls: venv ## All transcripts with TLS on both sides
 	@HEADGATE_TRANSCRIPTS_TLS=both $(BIN)/python -m pytest -q tests/transcripts $(ARGS)
 
-sanitize: venv ## Build the engine with AddressSanitizer and UBSan, and run tests with it
+sanitize: venv ## Build the engine with AddressSanitizer and UBSan; codec, unit, transcripts, fuzz, some e2e, in 15 minutes
 	@tools/sanitize.sh $(BIN)/python $(ARGS)
 
 # How many times as long as in `make test`; some minutes.

@@ -24,6 +24,9 @@ MACROS: list[tuple[str, str | None]] = []
 SANITIZE = os.environ.get("HEADGATE_SANITIZE", "")
 if SANITIZE:
     COMPILE += [f"-fsanitize={SANITIZE}", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g", "-O1"]
+    # The runtime of UBSan, beside that of ASan, writes to standard error only, which nobody reads of a worker that
+    # ends. A trap is reported by ASan, with the stack, where its reports go.
+    COMPILE += ["-fsanitize-undefined-trap-on-error"]
     LINK += [f"-fsanitize={SANITIZE}"]
     MACROS += [("HEADGATE_NO_FREELIST", "1")]
 

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Build the engine with AddressSanitizer and UBSan beside the normal one, and run tests with it:
 #     tools/sanitize.sh PYTHON [arguments for pytest]
-# Without the names of tests all that is worth it is run; SANITIZE_TESTS=reduced leaves out what waits more than it computes.
+# Without the names of tests it runs what walks through the engine's memory: the codec, the tables, transcripts, fuzzing, and
+# real workers that fail, queue and are killed. In LIMIT_S at most; what was not reached by then counts as a failure.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -13,7 +14,8 @@ rm -rf "$reports"
 mkdir -p "$reports"
 
 echo 'Compiling the engine with AddressSanitizer and UBSan …'
-# A whole package in a directory of its own; what is compiled already stays, so that a second run is quick.
+# A whole package in a directory of its own; what is compiled already stays, so that a second run is quick. (The first
+# takes some five minutes on two cores.)
 HEADGATE_SANITIZE=address,undefined "$python" setup.py --quiet build --build-base "$root" --build-lib "$root/lib" \
     build_ext --parallel 2 2>"$root/build.log" || { cat "$root/build.log" >&2; exit 1; }
 
@@ -24,8 +26,8 @@ asan=$(realpath "$("${CC:-gcc}" -print-file-name=libasan.so)")
 # its supervisor, and a test might pass all the same.
 export PYTHONPATH=$root/lib PYTHONMALLOC=malloc PYTHONDONTWRITEBYTECODE=1
 export HEADGATE_SANITIZER_REPORTS=$reports
-export ASAN_OPTIONS="detect_leaks=0:abort_on_error=1:handle_abort=0:detect_stack_use_after_return=0:log_path=$reports/asan"
-export UBSAN_OPTIONS="print_stacktrace=1:abort_on_error=1:log_path=$reports/ubsan"
+# What UBSan finds is a trap (setup.py): SIGILL, which pytest's faulthandler must not take for itself.
+export ASAN_OPTIONS="detect_leaks=0:abort_on_error=1:handle_abort=0:handle_sigill=2:detect_stack_use_after_return=0:log_path=$reports/asan"
 export LD_PRELOAD=$asan
 
 named=
@@ -33,19 +35,13 @@ for argument in "$@"; do
     case $argument in tests/*) named=1 ;; esac
 done
 if [ -z "$named" ]; then
-    set -- "$@" tests/protocol tests/unit/engine
-    for directory in tests/transcripts tests/fuzz; do
-        [ ! -d $directory ] || set -- "$@" $directory
-    done
-    set -- "$@" tests/e2e/test_http1_cases.py tests/e2e/test_http.py tests/e2e/test_bad_requests.py
-    if [ "${SANITIZE_TESTS:-}" != reduced ]; then
-        set -- "$@" tests/e2e/test_streaming.py tests/e2e/test_failures.py tests/e2e/test_sticky.py \
-            tests/e2e/test_strategies.py tests/e2e/test_observe.py
-    fi
+    set -- "$@" tests/protocol tests/unit/engine tests/transcripts tests/fuzz \
+        tests/e2e/test_http1_cases.py tests/e2e/test_bad_requests.py tests/e2e/test_failures.py tests/e2e/test_queue.py
 fi
+LIMIT_S=${LIMIT_S:-900}
 status=0
-# A test that hangs says where (and the whole run ends, at the latest, with `timeout`).
-timeout 1500 "$python" -m pytest -q -p tests.sanitizer -o faulthandler_timeout=120 "$@" || status=$?
+# A test that hangs says where.
+timeout "$LIMIT_S" "$python" -m pytest -q -p tests.sanitizer -o faulthandler_timeout=120 "$@" || status=$?
 found=$(find "$reports" -type f -size +0)
 if [ -n "$found" ]; then
     echo 'The sanitizers found:' >&2

@@ -40,8 +40,8 @@ def test_states_and_causes_are_in_status_metrics_and_log(
         "web": pool(*web, health=HEALTH, breaker=BREAKER, slow_start="1s", fallback="reserve"),
         "reserve": pool(spare.url),
     }
-    top: dict[str, object] = {"routes": [{"pool": "web"}], "admin": {"bind": f"unix:{tmp_path}/admin.sock"}}
-    headgate = run(configuration(port, pools, **top))
+    admin = {"bind": f"unix:{tmp_path}/admin.sock"}
+    headgate = run(configuration(port, pools, routes=[{"pool": "web"}], admin=admin))
     metrics = Metrics(tmp_path)
 
     def row() -> dict[str, Any]:

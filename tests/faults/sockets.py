@@ -122,7 +122,7 @@ def storm(address: Address, rate: float, seconds: float, request: bytes) -> list
     begin = time.monotonic()
     wanted = int(rate * seconds)
     started = 0
-    # How many a busy machine can begin in a second is its own affair (the row notes it); that one is not served is ours.
+    # How many a busy machine can begin in a second is its own affair, and noted; that one is not served is ours.
     progress = begin
     while started < wanted or open_:
         now = time.monotonic()

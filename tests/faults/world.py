@@ -150,7 +150,10 @@ class World:
 
     def wait_errors(self, text: str, count: int = 1) -> None:
         """Wait until the balancer has written this to standard error so often."""
-        eventually(lambda: self.errors.count(text) >= count, f"{text!r} {count} times in:\n{self.errors[-3000:]}")
+        try:
+            eventually(lambda: self.errors.count(text) >= count, f"{text!r} {count} times")
+        except AssertionError as error:
+            raise AssertionError(f"{error}; what it has written by now:\n{self.errors[-3000:]}") from None
 
     @property
     def worker(self) -> int:

@@ -92,8 +92,8 @@ class Stage:
         self._log = AccessLog("json", str(self._log_path))
         self.slots = {name: slot for slot, name in enumerate([*ports, *(spare or {})])}
         self._owner = beside is None
-        self._worker = 0 if beside is None else beside._worker + 1
-        self.segment = Segment.create(workers, backends=8, pools=2) if beside is None else beside.segment
+        self._worker: int = 0 if beside is None else beside._worker + 1
+        self.segment: Segment = Segment.create(workers, backends=8, pools=2) if beside is None else beside.segment
         for slot in self.slots.values():
             self.segment.set_backend(slot, flags=ROUTABLE, weight=1)
         self.engine = Engine(self.segment, self._worker)
@@ -149,6 +149,11 @@ class Stage:
         tree = {"listeners": [{"bind": "127.0.0.1:0"}], "pools": {"web": self._pool_table(limits)}}
         self._apply(self.pool, Config.from_dict(tree), self._ports, None)
         self.settle()
+
+    def relisten(self, **listener: object) -> None:
+        """The same listener with these keys, as a reload gives it them."""
+        tree = {"listeners": [{"bind": "127.0.0.1:0", **listener}], "pools": {"web": self._pool_table(None)}}
+        self.listener.configure(Config.from_dict(tree).listeners[0])
 
     def _refresh(self) -> None:
         for pool in (self.pool, self.spare):

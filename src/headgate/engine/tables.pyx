@@ -224,7 +224,8 @@ cdef class Circle:
         ring.places = NULL
         ring.starts = NULL
         try:
-            memcpy(both, last.places, used * sizeof(Place))
+            if used:    # the first that come late find no ring: NULL, which memcpy may not be given, though it be for 0 bytes
+                memcpy(both, last.places, used * sizeof(Place))
             for i in range(n):
                 used += _draw_places(&both[used], names[i], self.backends + <uint32_t>i, self.places)
             ring.most = last.most

@@ -272,8 +272,10 @@ def idle_clients(world: World) -> None:
 
     holding = in_process(idle)
     # However long a busy machine takes to open so many: as long as there are more and more of them.
+    began = time.monotonic()
     while (idle_now := world.totals()["connections"]) < count:
-        awaited(lambda many=idle_now: world.totals()["connections"] > many, "more clients to be idle", 20)  # type: ignore[misc]
+        what = f"more than {idle_now} clients to be idle, {time.monotonic() - began:.0f} s after the first"
+        awaited(lambda many=idle_now: world.totals()["connections"] > many, what, 20)  # type: ignore[misc]
     opened = time.monotonic()
     end = world.run(1)
     per_connection = (world.memory() - before) / count

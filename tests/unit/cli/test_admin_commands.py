@@ -74,7 +74,8 @@ def test_status_says_who_serves_instead_and_who_gets_less(tmp_path: Path, capsys
         assert re.search(r"\n  a .* gets 10% of its weight: it answered 429 with Retry-After, all of it from 20", out)
         assert re.search(r"\n  b .* gets 10% of its weight: it starts slowly, all of it from 20", out)
         for serves, said in (("pool spare", "; pool spare serves instead\n"), ("", "; requests are answered 503\n")):
-            within(lambda serves=serves: world.controller._fleet._outlook._stand_ins.update(web=serves))
+            now = {"web": serves}
+            within(lambda now=now: world.controller._fleet._outlook._stand_ins.update(now))  # type: ignore[misc]
             assert f" of 2 up{said}" in run(capsys, "status", "--admin", address)[1]
 
 
