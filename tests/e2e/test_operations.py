@@ -161,6 +161,8 @@ def test_the_admin_api_goes_on_over_an_upgrade(
     assert "a" not in headgate.names(20)
     # And they are still those of the state file.
     headgate.process.kill()
+    # Its workers end once they notice. Until then they answer in place of the next one, which may have no API yet.
+    eventually(lambda: not port.accepts(), "the workers of the killed one to end")
     headgate = run(config)
     assert {row["name"]: row["weight"] for row in admin.get("backends")}[three[1].url] == last
     assert headgate.stop() == 0
