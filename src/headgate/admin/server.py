@@ -30,7 +30,9 @@ REQUEST_S = 10.0
 WRITE_S = 10.0
 # A change waits for the workers for 2 s at most (`changes.APPLY_S`).
 REST_S = 3.0
-_SETTLE_S = 0.01
+# From the turn of the loop in which it accepts a connection to the one in which there is a task that can be waited for
+# asyncio takes three. Turns, not a time: on a busy machine a turn takes longer than any time that could be named.
+_SETTLE_TURNS = 8
 # Pieces are written in parts of so many bytes: a slow reader that does read is none that stands still.
 _PART = 64 * 1024
 # Behind a request that was refused half-read: as much of the rest is thrown away, so that the peer sees the answer
@@ -76,10 +78,13 @@ class Server:
         here or in the process after this one.
         """
         if self._server is not None:
+            # First it stops to accept. A server that is closed drops a connection that was accepted the turn before.
+            for sock in self._server.sockets:
+                self._loop.remove_reader(sock.fileno())
+            for _ in range(_SETTLE_TURNS):
+                await asyncio.sleep(0)
             self._server.close()
             self.end_streams()
-            # The loop accepts first, and some turns later there is a task that can be waited for.
-            await asyncio.sleep(_SETTLE_S)
             if self._tasks:
                 await asyncio.wait(self._tasks, timeout=REST_S)
         await self.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import re
 import socket
@@ -14,6 +16,8 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from headgate.admin import server, wire
+from headgate.admin.access import Access
+from headgate.config.schema import Admin
 
 from .client import ask, connected, raw, received
 from .world import TOKEN, serving
@@ -71,6 +75,44 @@ def test_nothing_is_smuggled_in(address: str, data: bytes, status: int) -> None:
     assert statuses(answer) == [status]
     assert b"\r\nConnection: close\r\n" in answer
     assert still_there(address)
+
+
+@pytest.mark.parametrize("turns", range(6))
+def test_who_was_just_accepted_is_answered_before_it_rests(turns: int) -> None:
+    """However long a turn of the loop takes, and in whichever turn the end comes."""
+
+    async def run() -> bytes:
+        loop = asyncio.get_running_loop()
+
+        async def handle(request: wire.Request) -> wire.Answer:
+            return wire.Answer(200, b"{}")
+
+        bound = socket.create_server(("127.0.0.1", 0))
+        serving = server.Server(loop, Access(Admin(token=TOKEN)), lambda request: (True, 0), handle)
+        with bound, socket.create_connection(bound.getsockname()) as client:
+            client.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            await serving.start(bound.dup())
+
+            def slow() -> None:
+                nonlocal busy
+                time.sleep(0.02)
+                busy = loop.call_soon(slow)
+
+            busy = loop.call_soon(slow)
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await serving.rest()
+            busy.cancel()
+            # Accepted by now, and then answered; or still in the queue of the socket that is kept.
+            bound.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                bound.accept()[0].close()
+                return b"queued"
+            client.settimeout(10)
+            return client.recv(65536)
+
+    answer = asyncio.run(run())
+    assert answer == b"queued" or answer.startswith(b"HTTP/1.1 200 "), answer
 
 
 PIECES = st.sampled_from(
