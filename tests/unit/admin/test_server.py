@@ -93,16 +93,18 @@ def test_who_was_just_accepted_is_answered_before_it_rests(turns: int) -> None:
             client.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
             await serving.start(bound.dup())
 
-            def slow() -> None:
-                nonlocal busy
-                time.sleep(0.02)
-                busy = loop.call_soon(slow)
+            resting = asyncio.Event()
 
-            busy = loop.call_soon(slow)
+            def slow() -> None:
+                time.sleep(0.02)
+                if not resting.is_set():
+                    loop.call_soon(slow)
+
+            loop.call_soon(slow)
             for _ in range(turns):
                 await asyncio.sleep(0)
             await serving.rest()
-            busy.cancel()
+            resting.set()
             # Accepted by now, and then answered; or still in the queue of the socket that is kept.
             bound.setblocking(False)
             with contextlib.suppress(BlockingIOError):
