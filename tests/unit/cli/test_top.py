@@ -22,6 +22,10 @@ def backend(name: str, **changes: Any) -> dict[str, Any]:
         "failed": 0,
         "reasons": [],
         "changed": [],
+        "penalty": None,
+        "wholeAt": None,
+        "part": 1.0,
+        "healthy": True,
         **changes,
     }
 
@@ -37,6 +41,8 @@ def document(*backends: dict[str, Any], requests: int = 0) -> dict[str, Any]:
         "totalRequests": requests,
         "totalTime": times,
         "changed": [],
+        "panic": False,
+        "standIn": None,
     }
     return {
         "version": "1.0",
