@@ -18,7 +18,8 @@ def milliseconds(seconds: float) -> str:
     if seconds >= 10.0:
         return f"{seconds:,.0f} s"
     value = seconds * 1e3
-    return f"{value:,.0f} ms" if value >= 100 else f"{value:.1f} ms" if value >= 10 else f"{value:.2f} ms"
+    shown = float(f"{value:.3g}")  # 9.999 is shown as 10.0
+    return f"{value:,.0f} ms" if shown >= 100 else f"{value:.1f} ms" if shown >= 10 else f"{value:.2f} ms"
 
 
 def by_case(results: Iterable[Result]) -> list[tuple[str, list[Result]]]:

@@ -24,6 +24,7 @@ RESULTS = [result("oracle", 0.040), result("p2c", 0.060), result("round_robin", 
 
 
 def test_quantities_are_read_at_a_glance() -> None:
+    assert [milliseconds(value) for value in (0.009996, 0.09996)] == ["10.0 ms", "100 ms"]
     assert [milliseconds(value) for value in (0.00712, 0.0461, 0.46, 1.23, 93.2)] == [
         "7.12 ms",
         "46.1 ms",
