@@ -8,6 +8,7 @@ from statistics import median
 from .measurement import Measurement, interval, paired
 
 PEERS = ("nginx", "haproxy")
+BESIDE = ("nginx", "haproxy", "caddy", "floor")
 
 
 def ratio(measured: Sequence[Measurement], case: str, proxy: str, peer: str) -> str:
@@ -40,3 +41,19 @@ def table(measured: Sequence[Measurement]) -> str:
                 ]
             )
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def summary(measured: Sequence[Measurement]) -> str:
+    """A row for each case with a peer in it: CPU µs per request of Headgate and the others, and the ratio to each."""
+    cells = [["case", "Headgate", *BESIDE, *(f"to {peer}" for peer in PEERS)]]
+    cells.append(["---"] + ["---:"] * (len(cells[0]) - 1))
+    for case in dict.fromkeys(one.case for one in measured):
+        costs = {
+            name: median(one.cpu_us for one in measured if one.case == case and one.proxy == name)
+            for name in {one.proxy for one in measured if one.case == case}
+        }
+        if "headgate" not in costs or not costs.keys() & set(BESIDE):
+            continue
+        shown = [f"{costs[name]:,.1f}" if name in costs else "" for name in ("headgate", *BESIDE)]
+        cells.append([f"`{case}`", *shown, *(ratio(measured, case, "headgate", peer) for peer in PEERS)])
+    return "\n".join(f"| {' | '.join(row)} |" for row in cells)

@@ -144,9 +144,15 @@ def main() -> int:
         ", ".join(f"{name} {versions[name]}" for name in names) + ".",
         f"{given.rounds} rounds of {given.seconds} s; medians, ratios within a round (95 % bootstrap interval).",
         "",
-        report.table(measured),
+        "CPU µs per request:",
+        "",
+        report.summary(measured),
         "",
         goals.table(verdicts),
+        "",
+        "All of it:",
+        "",
+        report.table(measured),
     ]
     text = "\n".join(lines) + "\n"
     print("\n" + text)
