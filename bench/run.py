@@ -23,6 +23,7 @@ from tests.e2e.harness.processes import Processes
 
 from . import chart, cpu, goals, load, proxies, report
 from .cases import CASES, Case
+from .generators import GENERATORS, Generator
 from .measurement import Measurement
 
 RESULTS = Path(__file__).parent / "results"
@@ -32,6 +33,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench ARGS=...", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--case", action="append", choices=CASES, help="measure only this case (may be repeated)")
     parser.add_argument("--proxy", action="append", choices=proxies.STARTERS, help="only this proxy (may be repeated)")
+    parser.add_argument("--load", choices=GENERATORS, default="wrk", help="who asks (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=9, help="turns of each (default: %(default)s)")
     parser.add_argument("--seconds", type=int, default=2, help="length of a turn (default: %(default)s)")
     parser.add_argument("--quick", action="store_true", help="3 rounds of 1 s: a first impression, not a result")
@@ -44,14 +46,21 @@ def arguments() -> argparse.Namespace:
 
 
 def measure(
-    case: str, proxy: proxies.Proxy, path: str, number: int, seconds: int, wrk: load.Wrk, expected: bytes
+    case: str,
+    proxy: proxies.Proxy,
+    path: str,
+    number: int,
+    seconds: int,
+    wrk: load.Wrk,
+    generator: Generator,
+    expected: bytes,
 ) -> Measurement:
     """One turn of one proxy: processor time before and after a load, divided by the requests answered."""
     url = proxy.url + path
     # Connections to the backends are there, caches are warm, and every body was looked at.
     warm = wrk.run(url, 1, expected)
     before = cpu.seconds(proxy.pid)
-    seen = wrk.run(url, seconds)
+    seen = generator.run(url, seconds)
     spent = cpu.seconds(proxy.pid) - before
     seen = replace(seen, errors=seen.errors + warm.errors)
     return Measurement(case, proxy.name, number, spent / max(1, seen.requests) * 1e6, seen)
@@ -76,19 +85,20 @@ def _start(
     return running
 
 
-def run_case(case: Case, names: Sequence[str], rounds: int, seconds: int) -> list[Measurement]:
+def run_case(case: Case, names: Sequence[str], asks: str, rounds: int, seconds: int) -> list[Measurement]:
     """All rounds of one case."""
     measured: list[Measurement] = []
     with tempfile.TemporaryDirectory(prefix="headgate-bench-") as name, Processes() as processes:
         directory = Path(name)
         backends = proxies.Backends(processes, directory)
         running = _start(case, names, processes, directory, backends)
-        wrk = load.Wrk(directory, proxies.LOAD_CORE, case.connections, case.fields, case.upload_bytes)
+        given = (directory, proxies.LOAD_CORE, case.connections, case.fields, case.upload_bytes)
+        wrk, generator = load.Wrk(*given), GENERATORS[asks](*given)
         expected = backends.bodies[case.path]
         for number in range(rounds if running else 0):
             first = number % len(running)
             for proxy in running[first:] + running[:first]:
-                one = measure(case.name, proxy, case.path, number, seconds, wrk, expected)
+                one = measure(case.name, proxy, case.path, number, seconds, wrk, generator, expected)
                 measured.append(one)
                 progress = f"{case.name:8} round {number + 1}/{rounds}  {proxy.name:11} {one.cpu_us:8.2f} µs/request"
                 print(f"{progress}  {one.load.per_second:9,.0f}/s  {one.load.errors} errors", file=sys.stderr)
@@ -125,7 +135,7 @@ def main() -> int:
     if len(os.sched_getaffinity(0)) < 2:
         print("bench: two cores are needed, one for the proxy and one for the load", file=sys.stderr)
         return 1
-    for tool in ("wrk", "taskset", "nginx"):
+    for tool in dict.fromkeys(("wrk", given.load, "taskset", "nginx")):
         if shutil.which(tool) is None:
             print(f"bench: {tool} is needed (the backends are an nginx), and is not installed", file=sys.stderr)
             return 1
@@ -135,14 +145,14 @@ def main() -> int:
     measured: list[Measurement] = []
     verdicts: list[goals.Verdict] = []
     for case in cases:
-        measured += run_case(case, names, given.rounds, given.seconds)
+        measured += run_case(case, names, given.load, given.rounds, given.seconds)
         verdicts += goals.judge(measured, case.name, case.goals)
 
     where = machine()
     lines = [
         f"{where['processor']}, {where['cores']} cores, Linux {where['kernel']}, Python {where['python']};",
         ", ".join(f"{name} {versions[name]}" for name in names) + ".",
-        f"{given.rounds} rounds of {given.seconds} s; medians, ratios within a round (95 % bootstrap interval).",
+        f"{given.rounds} rounds of {given.seconds} s by {given.load}; medians, ratios within a round (95 % bootstrap interval).",
         "",
         "CPU µs per request:",
         "",
