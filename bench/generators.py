@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+from .cases import Case
 from .load import Load, Wrk
 
 _CLOSE = "Connection: close"
@@ -36,25 +37,26 @@ def _ran(argv: list[str], seconds: int) -> str:
     return done.stdout
 
 
-def _upload(directory: Path, size: int) -> Path:
-    body = directory / "upload"
-    body.write_bytes(b"x" * size)
-    return body
-
-
 def _quantile(ordered: list[int], part: float) -> int:
     return ordered[min(len(ordered) - 1, int(part * len(ordered)))]
 
 
+def needs_new_connections(case: Case) -> bool:
+    """Does it lose connections? By its nature, or since the backends answer an upload without reading it, at which
+    nginx resets its client."""
+    return _CLOSE in case.fields or case.upload_bytes > 0
+
+
 class H2load:
-    """nghttp2's h2load, speaking HTTP/1.1. Times come from its log, which has one line for each request."""
+    """nghttp2's h2load, speaking HTTP/1.1. It waits for ever for a connection that was closed, so only cases that keep
+    theirs (`needs_new_connections`) are for it. Times come from its log, which has one line for each request."""
 
     def __init__(self, directory: Path, core: int, connections: int, fields: list[str], upload_bytes: int) -> None:
+        if upload_bytes:
+            raise ValueError("h2load is not used for uploads")
         self._log = directory / "h2load.log"
         self._argv = ["taskset", "-c", str(core), "h2load", "--h1", "-t1", f"-c{connections}"]
         self._argv += [word for field in fields for word in ("-H", field)]
-        if upload_bytes:
-            self._argv += ["-d", str(_upload(directory, upload_bytes))]
         self._argv += [f"--log-file={self._log}"]
 
     def run(self, url: str, seconds: int) -> Load:
@@ -81,7 +83,9 @@ class Hey:
             self._argv.append("-disable-keepalive")
         self._argv += [word for field in fields if field != _CLOSE for word in ("-H", field)]
         if upload_bytes:
-            self._argv += ["-m", "POST", "-D", str(_upload(directory, upload_bytes))]
+            body = directory / "upload"
+            body.write_bytes(b"x" * upload_bytes)
+            self._argv += ["-m", "POST", "-D", str(body)]
 
     def run(self, url: str, seconds: int) -> Load:
         return read_hey(_ran([*self._argv, "-z", f"{seconds}s", url], seconds))

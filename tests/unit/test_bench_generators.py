@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-
-from bench.generators import read_h2load, read_hey
+from bench.cases import CASES
+from bench.generators import needs_new_connections, read_h2load, read_hey
 
 HEY = """
 Summary:
@@ -46,3 +46,7 @@ def test_nothing_was_answered() -> None:
         read_h2load("1\t-1\t5\n", 1.0)
     with pytest.raises(ValueError, match="no answer"):
         read_hey("Summary:\n  Total: 1.0 secs\n\nError distribution:\n  [5] refused\n")
+
+
+def test_cases_that_lose_connections() -> None:
+    assert {case.name for case in CASES.values() if needs_new_connections(case)} == {"close", "tlsclose", "upload"}
