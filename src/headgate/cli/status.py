@@ -77,10 +77,11 @@ def render(document: dict[str, Any]) -> list[str]:
 def _pool(pool: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
     changed = f" (changed while running: {', '.join(pool['changed'])})" if pool["changed"] else ""
     lines = [f"pool {pool['name']}: {pool['strategy']}, {pool['healthy']} of {pool['backends']} up{changed}"]
-    if pool["panic"]:
+    if pool.get("panic"):
         lines[0] += "; panic: ejected ones are used again"
-    if pool["standIn"] is not None:
-        lines[0] += f"; {pool['standIn']} serves instead" if pool["standIn"] else "; requests are answered 503"
+    # A balancer that has not been upgraded yet does not tell this, nor a backend's part.
+    if (stand_in := pool.get("standIn")) is not None:
+        lines[0] += f"; {stand_in} serves instead" if stand_in else "; requests are answered 503"
     shown = rows
     if len(rows) > _MOST_SHOWN:
         shown = [row for row in rows if row["reasons"]][:_MOST_SHOWN]
@@ -103,10 +104,11 @@ def _pool(pool: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
 
 def _share(row: dict[str, Any]) -> list[str]:
     """Why it gets less than its weight, if it does."""
-    if row["part"] >= 1 or not row["healthy"]:
+    part = row.get("part", 1.0)
+    if part >= 1 or not row["healthy"]:
         return []
     why = row["penalty"]["reason"] if row["penalty"] else "it starts slowly"
-    return [f"gets {row['part']:.0%} of its weight: {why}, all of it from {row['wholeAt']} on"]
+    return [f"gets {part:.0%} of its weight: {why}, all of it from {row['wholeAt']} on"]
 
 
 def table(rows: Sequence[tuple[str, ...]]) -> list[str]:

@@ -150,3 +150,11 @@ def test_status_shows_of_a_large_pool_what_is_not_up() -> None:
     assert "b7 " in text
     assert "down: refused" in text
     assert "b8 " not in text
+
+
+def test_status_of_a_balancer_that_was_not_upgraded_yet() -> None:
+    old = document(backend("b0"))
+    for row, keys in ((old["pools"][0], ("panic", "standIn")), (old["backends"][0], ("penalty", "wholeAt", "part"))):
+        for key in keys:
+            del row[key]
+    assert "b0 " in "\n".join(render(old))
