@@ -40,7 +40,8 @@ def pair(request: pytest.FixtureRequest) -> Iterator[tuple[HeldPort, socket.sock
     if request.param == "uring":
         refusal = floor_main.uring_refusal()
         if refusal:
-            pytest.skip(f"no io_uring: {refusal}")
+            # No program is missing that could be installed: containers forbid it, and CI may run in one.
+            pytest.xfail(f"no io_uring here: {refusal}")
     else:
         floor_main.build()
     with HeldPort() as front, HeldPort() as back, back.listen() as listener, Processes() as processes:
@@ -108,7 +109,7 @@ def test_where_io_uring_is_forbidden_it_is_told_and_left_out(
 ) -> None:
     refusal = floor_main.uring_refusal()  # built now, without the filter
     if "compile" in refusal:
-        pytest.skip(refusal)
+        pytest.xfail(refusal)  # the kernel's headers are older than io_uring as it is used
     done = subprocess.run([sys.executable, "-c", _FORBIDDEN], cwd=_ROOT, capture_output=True, text=True, check=False)
     said = done.stdout.strip()
     assert (done.returncode, said) == (0, "Operation not permitted"), done.stderr
