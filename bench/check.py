@@ -180,12 +180,12 @@ def count(tree: Path, mark: Path) -> Counts:
         # Three files for each case: the warm-up's, of no interest, that of N requests, that of 2 N.
         counts: dict[str, float] = {}
         for number, name in enumerate(cases):
-            once, twice = (_total(Path(f"{out}.{3 * number + n}")) for n in (2, 3))
+            once, twice = (total(Path(f"{out}.{3 * number + n}")) for n in (2, 3))
             counts[name] = (twice - once) / REQUESTS
         return counts
 
 
-def _total(path: Path) -> int:
+def total(path: Path) -> int:
     found = re.search(r"^totals: (\d+)", path.read_text(), re.MULTILINE)
     if found is None or int(found[1]) == 0:
         raise RuntimeError(f"callgrind counted nothing: {path}")

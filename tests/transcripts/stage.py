@@ -150,6 +150,12 @@ class Stage:
         self._apply(self.pool, Config.from_dict(tree), self._ports, None)
         self.settle()
 
+    def use(self, strategy: Strategy) -> None:
+        """Another strategy from now on; one that is given the engine's clock can only be made when there is an engine."""
+        config = Config.from_dict({"listeners": [{"bind": "127.0.0.1:0"}], "pools": {"web": self._pool_table(None)}})
+        self._apply(self.pool, config, self._ports, strategy)
+        self.settle()
+
     def relisten(self, **listener: object) -> None:
         """The same listener with these keys, as a reload gives it them."""
         tree = {"listeners": [{"bind": "127.0.0.1:0", **listener}], "pools": {"web": self._pool_table(None)}}
