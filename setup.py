@@ -14,6 +14,7 @@ if sys.platform != "linux":
 HERE = Path(__file__).parent
 os.chdir(HERE)
 ENGINE = Path("src/headgate/engine")
+BALANCING = Path("src/headgate/balancing")
 
 # -fno-strict-aliasing: CPython's own flag; the buffers are read through several struct types.
 COMPILE = ["-O2", "-fno-strict-aliasing", "-fvisibility=hidden", "-Wall", "-Wno-unused-function"]
@@ -30,37 +31,47 @@ if SANITIZE:
     LINK += [f"-fsanitize={SANITIZE}"]
     MACROS += [("HEADGATE_NO_FREELIST", "1")]
 
-extensions = [
-    Extension(
-        f"headgate.engine.{source.stem}",
+
+
+def extension(source: Path, *arguments: str) -> Extension:
+    """The module that a file below src is compiled to."""
+    return Extension(
+        ".".join(source.relative_to("src").with_suffix("").parts),
         [str(source)],
-        extra_compile_args=COMPILE,
+        extra_compile_args=[*COMPILE, *arguments],
         extra_link_args=LINK,
         define_macros=MACROS,
     )
-    for source in sorted(ENGINE.glob("*.pyx"))
-]
 
-if not extensions:
+
+engine = [extension(source) for source in sorted(ENGINE.glob("*.pyx"))]
+# Strategies that are compiled as they stand, the type of everything being said in a .pxd beside each. Contracted
+# arithmetic would be more exact than Python's, so picks would differ.
+strategies = [extension(types.with_suffix(".py"), "-ffp-contract=off") for types in sorted(BALANCING.glob("[!_]*.pxd"))]
+
+if not engine:
     sys.exit("headgate cannot be built: src/headgate/engine holds no .pyx files, so this source tree is incomplete.")
+
+
+def compiled(extensions: list[Extension], **directives: object) -> list[Extension]:
+    """C of them."""
+    return cythonize(
+        extensions,
+        nthreads=0,
+        # Where it is set, C is taken from there as long as nothing that it is made of has changed.
+        cache="CYTHON_CACHE_DIR" in os.environ,
+        compiler_directives={"language_level": 3, "embedsignature": True, **directives},
+    )
+
 
 setup(
     package_dir={"": "src"},
     # One after the other the compiler needs more than a minute.
     options={"build_ext": {"parallel": os.cpu_count() or 1}},
-    ext_modules=cythonize(
-        extensions,
-        nthreads=0,
-        # Where it is set, C is taken from there as long as nothing that it is made of has changed.
-        cache="CYTHON_CACHE_DIR" in os.environ,
-        compiler_directives={
-            "language_level": 3,
-            "embedsignature": True,
-            # The engine works on C pointers; every index is bounded by the code beside it.
-            "boundscheck": False,
-            "wraparound": False,
-            "cdivision": True,
-            "initializedcheck": False,
-        },
-    ),
+    ext_modules=[
+        # The engine works on C pointers; every index is bounded by the code beside it.
+        *compiled(engine, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False),
+        # Where Python raises an error, so do they.
+        *compiled(strategies, nonecheck=True),
+    ],
 )

@@ -27,9 +27,10 @@ Decay towards nothing, as in Finagle's PeakEwma and tower, would need a rule of 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import exp, inf
+from math import inf
 
 from headgate.balancing.base import Backend, Context, Outcome, Score, usable
+from headgate.engine.reading import good_answer_s, in_flight, remaining
 from headgate.errors import MEANING, Kind, Source, Verdict
 
 # Finagle's, tower's and linkerd's: long enough to remember a stall, short enough to forget it within a minute.
@@ -64,8 +65,6 @@ class Estimate:
     """What is known of one backend. `latency` and `failing` are as of `at` (-inf = nothing is known); `heard` is when
     an answer came last. What every pick reads is kept ready: `price`, and until when it needs no fading."""
 
-    __slots__ = ("after", "at", "backend", "failing", "fresh_until", "heard", "latency", "price", "scale", "share")
-
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
         self.latency = START_S
@@ -96,6 +95,7 @@ class Learning:
     def update(self, backends: Sequence[Backend]) -> None:
         before = self._estimates
         self._estimates = {backend: before.get(backend) or Estimate(backend) for backend in usable(backends)}
+        estimate: Estimate
         for estimate in self._estimates.values():
             estimate.share = estimate.backend.share
             estimate.rescale()
@@ -105,7 +105,7 @@ class Learning:
         """Seconds until it would answer one more attempt, by what is known now, per share."""
         if now > estimate.fresh_until:
             self.fade(estimate, now)
-        return estimate.price * (estimate.backend.active + 1)
+        return estimate.price * (in_flight(estimate.backend) + 1.0)
 
     def costs(self) -> dict[Backend, Score]:
         """What is known of each, for an explanation."""
@@ -114,7 +114,7 @@ class Learning:
 
     def fade(self, estimate: Estimate, now: float) -> None:
         """Brings an estimate without news up to date."""
-        left = exp((estimate.at - now) / self._decay)
+        left = remaining(now - estimate.at, self._decay)
         unknown = self._usual * OPTIMISM or START_S
         estimate.latency = unknown + (estimate.latency - unknown) * left
         if estimate.failing:
@@ -129,26 +129,25 @@ class Learning:
     def fade_all(self, now: float) -> None:
         """The same for all that need it, for a strategy that is about to read all: to be called once `_fresh_until` has
         passed. News only make it later, so in between nobody has to be asked."""
+        self._fresh_until = inf
         for estimate in self._estimates.values():
             if now > estimate.fresh_until:
                 self.fade(estimate, now)
-        self._fresh_until = min(estimate.fresh_until for estimate in self._estimates.values())
+            self._fresh_until = min(self._fresh_until, estimate.fresh_until)
 
     def sampled(self, estimate: Estimate, sample: float, now: float) -> None:
         """An answer's first byte took `sample` seconds. Sets `latency`; `at` and `heard` still say what was before."""
         raise NotImplementedError
 
     def done(self, backend: Backend, outcome: Outcome) -> None:
-        try:
-            estimate = self._estimates[backend]
-        except KeyError:
+        estimate = self._estimates.get(backend)
+        if estimate is None:
             return  # it left the set while the attempt was under way
-        clock = self._clock
-        now = clock()
-        if not outcome.ok or outcome.status >= 400:
+        now = self._clock()
+        sample = good_answer_s(outcome)
+        if sample < 0.0:
             self._learn_from_failure(estimate, outcome, now)
             return
-        sample = outcome.first_byte_s
         if sample < LEAST_S:
             sample = LEAST_S
         self.sampled(estimate, sample, now)

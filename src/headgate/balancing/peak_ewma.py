@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from math import exp
-
 from headgate.balancing import options
 from headgate.balancing.base import Backend, Context, Grounds, Request
 from headgate.balancing.latency import DECAY_S, Estimate, Learning
 from headgate.balancing.lots import parts
+from headgate.balancing.signature import Takes
 from headgate.engine.draws import Draws
+from headgate.engine.reading import in_flight, remaining
 
 
 class PeakEwma(Learning):
@@ -25,6 +25,8 @@ class PeakEwma(Learning):
     Gives no shares by weight: a backend twice as quick gets about twice as much, that is what it is for. O(1). Each
     worker learns for itself, attempts in flight are those of all workers.
     """
+
+    __signature__ = Takes(decay=DECAY_S)
 
     def __init__(self, context: Context, *, decay: float | str = DECAY_S) -> None:
         super().__init__(context, options.read("peak_ewma", decay=decay)["decay"])
@@ -44,8 +46,7 @@ class PeakEwma(Learning):
             self.fade(estimate, now)
         latency = estimate.latency
         if sample < latency:
-            old = exp((estimate.heard - now) / self._decay)
-            sample += (latency - sample) * old
+            sample += (latency - sample) * remaining(now - estimate.heard, self._decay)
         estimate.latency = sample
 
     def pick(self, request: Request, tried: Collection[Backend]) -> Backend | None:
@@ -55,14 +56,14 @@ class PeakEwma(Learning):
         if len(lots) < 2:
             return lots[0].backend if lots else None
         first, second = self._draws.two_others(lots)
-        clock = self._clock
-        now = clock()
+        now = self._clock()
         if now > first.fresh_until:
             self.fade(first, now)
         if now > second.fresh_until:
             self.fade(second, now)
-        one, other = first.backend, second.backend
-        return one if first.price * (one.active + 1.0) <= second.price * (other.active + 1.0) else other
+        if first.price * (in_flight(first.backend) + 1.0) <= second.price * (in_flight(second.backend) + 1.0):
+            return first.backend
+        return second.backend
 
     def _untried(self, tried: Collection[Backend]) -> list[Estimate]:
         """For a retry: rare enough to list what is left, which keeps the rule the same as for a first attempt."""

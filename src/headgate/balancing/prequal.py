@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from math import exp, inf
+from math import inf
 
 from headgate.balancing import options
 from headgate.balancing.base import Backend, Context, Grounds, Request, Score
 from headgate.balancing.latency import DECAY_S, Estimate, Learning
 from headgate.balancing.lots import parts
+from headgate.balancing.signature import Takes
 from headgate.engine.draws import Draws
+from headgate.engine.reading import in_flight, remaining
 
 # A look at one backend costs about 0.15 µs.
 SCAN_LIMIT = 3
@@ -42,6 +44,8 @@ class Prequal(Learning):
     for itself, attempts in flight are those of all workers.
     """
 
+    __signature__ = Takes(decay=DECAY_S)
+
     def __init__(self, context: Context, *, decay: float | str = DECAY_S) -> None:
         super().__init__(context, options.read("prequal", decay=decay)["decay"])
         self._soon = SAMPLE_WEIGHT * self._decay  # after so long without news the newest sample still weighs as ever
@@ -72,14 +76,13 @@ class Prequal(Learning):
         # Kept per load, that is for one attempt at a mean share. Those that were there while it waited are about those
         # that are there now. Twice the share is expected to bear twice the attempts, which `price` takes back: who has
         # a share is believed to be quick for its latency, not for its share.
-        sample *= estimate.share * self._one / (estimate.backend.active + 1)
+        sample *= estimate.share * self._one / (in_flight(estimate.backend) + 1.0)
         idle = now - estimate.heard
-        weight = SAMPLE_WEIGHT if idle <= self._soon else max(SAMPLE_WEIGHT, 1.0 - exp(-idle / self._decay))
+        weight = SAMPLE_WEIGHT if idle <= self._soon else max(SAMPLE_WEIGHT, 1.0 - remaining(idle, self._decay))
         estimate.latency += (sample - estimate.latency) * weight
 
     def pick(self, request: Request, tried: Collection[Backend]) -> Backend | None:
-        clock = self._clock
-        now = clock()
+        now = self._clock()
         if tried:
             return self._pick_untried(tried, now)
         scan = self._scan
@@ -151,10 +154,10 @@ class Prequal(Learning):
         down = up - step
         # Where all loads are the same the limit moves about them, and none is hot.
         hot = limit + 2.0 * step
-        best = None
+        best = coolest = None
         lowest_latency = lowest_load = inf
         for estimate in sample:
-            count = estimate.backend.active + 1.0
+            count = in_flight(estimate.backend) + 1.0
             load = count * estimate.scale
             # What was left over is no draw: the quick ones would count so often that their own load became the limit.
             if estimate is not left_over:
@@ -169,4 +172,6 @@ class Prequal(Learning):
                 lowest_load = load
                 coolest = estimate
         self._limit = limit
-        return best or coolest
+        chosen = best if best is not None else coolest
+        assert chosen is not None
+        return chosen

@@ -21,19 +21,12 @@ cdef extern from *:
     uint64_t headgate_scaled(uint64_t word, uint64_t below) noexcept nogil
 
 cdef enum:
-    # More would leave a short burst as uneven as independent draws do; fewer would let who watches guess how a block ends.
-    STRATA = 64
-    STRATUM_BITS = 6
     # Draws fall on the same entry this often in a row only where one has nearly all of the lots.
     AGAIN = 4
 
 
 cdef class Draws:
     """Not for secrets. random: what it takes its seed from, 128 bits; the same seed gives the same draws."""
-    cdef uint64_t[2] state
-    cdef uint8_t[STRATA] strata
-    cdef int left                   # strata of this block that have not been drawn from: strata[:left]
-
     def __cinit__(self, random=None):
         cdef int i
         if random is None:
@@ -70,7 +63,7 @@ cdef class Draws:
 
     # Two at once, for the strategies that compare two: a call for each and the indices as Python's numbers cost them half a microsecond.
 
-    def two(self, list entries not None):
+    cpdef tuple two(self, list entries):
         """Two entries, the first of them evenly spread; both may be the same. IndexError where there is none."""
         cdef Py_ssize_t n = PyList_GET_SIZE(entries)
         if n == 0:
@@ -78,7 +71,7 @@ cdef class Draws:
         first = entries[self._even(n)]
         return first, entries[self._free(n)]
 
-    def two_places(self, list entries not None):
+    cpdef tuple two_places(self, list entries):
         """Entries at two places, the first of them evenly spread. IndexError where there are fewer."""
         cdef Py_ssize_t n = PyList_GET_SIZE(entries)
         cdef uint64_t i, j
@@ -88,7 +81,7 @@ cdef class Draws:
         j = self._free(n - 1)
         return entries[i], entries[j if j < i else j + 1]
 
-    def two_others(self, list entries not None):
+    cpdef tuple two_others(self, list entries):
         """Two entries that are not the same object, the first of them evenly spread: the second is any other, in proportion to how
         often each stands there. The same one twice where there is no other. IndexError where there is none."""
         cdef Py_ssize_t n = PyList_GET_SIZE(entries)

@@ -172,5 +172,6 @@ cdef class Backend:
     cdef uint32_t era                   # how often kept connections were dropped: one from an earlier era is not kept again
     cdef int64_t learned_idle           # ns after which this backend closes idle connections; 0 = unknown
     cdef int64_t proven_idle            # ns: the longest idle time after which a connection still answered
+    cdef int64_t in_flight(self) noexcept       # what `active` says
     cdef void learn_idle(self, int64_t age, bint raced) noexcept
     cdef void prove_idle(self, int64_t age) noexcept

@@ -282,6 +282,9 @@ cdef class Backend:
     @property
     def active(self) -> int:
         """Attempts in flight in all workers: this worker's exactly, the others' at most 1 ms old."""
+        return self.in_flight()
+
+    cdef int64_t in_flight(self) noexcept:
         cdef int worker
         cdef int64_t others = 0
         cdef int workers = self.segment.used_workers()

@@ -1,0 +1,35 @@
+"""What compiled policy reads of the engine's objects without a detour through Python's attributes.
+
+Each of these is as true of any other object that looks the same (a test's, a simulation's): there it is the attribute
+that is read. Called from plain Python they cost a call more than the attribute does.
+"""
+from libc.math cimport exp
+from libc.stdint cimport int64_t
+
+from headgate.engine.model cimport Backend
+from headgate.engine.outcome cimport Outcome
+
+
+cpdef int64_t in_flight(object backend) except? -1:
+    if type(backend) is Backend:
+        return (<Backend>backend).in_flight()
+    return backend.active
+
+
+cpdef double good_answer_s(object outcome) except? -1.0:
+    cdef Outcome known
+    cdef double first_byte_s
+    if type(outcome) is Outcome:
+        known = <Outcome>outcome
+        if not known.ok or known.status >= 400:
+            return -1.0
+        first_byte_s = known.first_byte_s
+    else:
+        if not outcome.ok or outcome.status >= 400:
+            return -1.0
+        first_byte_s = outcome.first_byte_s
+    return first_byte_s if first_byte_s > 0.0 else 0.0
+
+
+cpdef double remaining(double age_s, double decay_s) noexcept:
+    return exp(-age_s / decay_s)
