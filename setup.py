@@ -72,6 +72,6 @@ setup(
         # The engine works on C pointers; every index is bounded by the code beside it.
         *compiled(engine, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False),
         # Where Python raises an error, so do they.
-        *compiled(strategies, nonecheck=True),
+        *compiled(strategies, nonecheck=True, annotation_typing=False),
     ],
 )

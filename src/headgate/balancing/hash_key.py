@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from ipaddress import IPv6Address
 
 from headgate.balancing.base import Backend, Request, Score
+from headgate.engine.reading import client_key
 
 KeyReader = Callable[[Request], bytes]
 
@@ -40,13 +41,8 @@ def shown(key: bytes) -> str:
     return repr(text if len(text) <= 60 else f"{text[:60]}...")
 
 
-def client(request: Request) -> bytes:
-    """The client's address, resolved through trusted proxies."""
-    return request.client_bytes
-
-
 def client_text(request: Request) -> bytes:
-    """The same as nginx's $remote_addr has it."""
+    """The client's address as nginx's $remote_addr has it."""
     return request.client.encode("latin-1")
 
 
@@ -70,7 +66,7 @@ def reader(options: Mapping[str, object], *, text: bool = False) -> KeyReader:
     A request that lacks the header, cookie or argument, or has an empty one, goes by its client's address: so it stays
     on one backend too, and those requests spread over all. text: the address as text, not as 16 bytes.
     """
-    address = client_text if text else client
+    address = client_text if text else client_key
     given = options.get("key")
     kind, name = given if isinstance(given, tuple) else ("client", "")
     for shorthand in ("header", "cookie"):

@@ -95,7 +95,6 @@ class Learning:
     def update(self, backends: Sequence[Backend]) -> None:
         before = self._estimates
         self._estimates = {backend: before.get(backend) or Estimate(backend) for backend in usable(backends)}
-        estimate: Estimate
         for estimate in self._estimates.values():
             estimate.share = estimate.backend.share
             estimate.rescale()

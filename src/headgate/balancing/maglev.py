@@ -8,6 +8,8 @@ from headgate.balancing import options
 from headgate.balancing.base import Backend, Context, Grounds, Request, usable
 from headgate.balancing.hash_key import RANKED, level_position, ranking, reader, shown
 from headgate.balancing.ring_hash import identity
+from headgate.balancing.signature import Takes
+from headgate.engine.reading import hashed
 from headgate.engine.tables import Maglev as Table
 
 # The paper's small size and Envoy's default: shares are exact to 1 % for up to 600 equal backends.
@@ -29,6 +31,8 @@ class Maglev:
     key, header, cookie: as for ring_hash.
     table_size: a prime, better 100 times the number of backends or more.
     """
+
+    __signature__ = Takes(key=None, header=None, cookie=None, table_size=None)
 
     def __init__(
         self,
@@ -56,9 +60,8 @@ class Maglev:
         return level_position(self._hash64, self._key(request))
 
     def pick(self, request: Request, tried: Collection[Backend]) -> Backend | None:
-        read, hash64 = self._key, self._hash64
-        key = read(request)
-        found = self._table.find(hash64(key, 0))
+        key = self._key(request)
+        found = self._table.find(hashed(self._hash64, key, 0))
         if found < 0:
             return None
         backend = self._backends[found]

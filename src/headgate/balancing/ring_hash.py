@@ -39,11 +39,12 @@ class Ring:
         self._places = places
         self._index: dict[bytes, int] = {}
         self._weights: list[int] = []
-        self._circle = Circle([], [])
+        self.circle = Circle([], [])
+        """What keys are looked up on; another one after some updates."""
         self.backends: list[Backend | None] = []
         """By index; None = away."""
         self._at: dict[Backend, int] = {}
-        self.find = self._circle.find
+        self.find = self.circle.find
 
     def update(self, backends: Sequence[Backend]) -> None:
         names = [identity(backend) for backend in backends]
@@ -53,16 +54,16 @@ class Ring:
             if (at := self._index.get(name)) is None or self._weights[at] != backend.weight
         ]
         known = len(self._weights)
-        if known > 2 * len(names) or 4 * (self._circle.late + len(new)) > known:
+        if known > 2 * len(names) or 4 * (self.circle.late + len(new)) > known:
             self._index = {name: at for at, name in enumerate(names)}
             self._weights = [backend.weight for backend in backends]
-            self._circle = Circle(names, self._weights, self._places)
-            self.find = self._circle.find
+            self.circle = Circle(names, self._weights, self._places)
+            self.find = self.circle.find
         elif new:
             for at, backend in enumerate(new, known):
                 self._index[identity(backend)] = at
             self._weights += [backend.weight for backend in new]
-            self._circle.add([identity(backend) for backend in new], [backend.weight for backend in new])
+            self.circle.add([identity(backend) for backend in new], [backend.weight for backend in new])
         self.backends = [None] * len(self._weights)
         shares = [0.0] * len(self._weights)
         self._at = {}
@@ -70,16 +71,16 @@ class Ring:
             place = self._at[backend] = self._index[name]
             self.backends[place] = backend
             shares[place] = backend.share
-        self._circle.set_shares(shares)
+        self.circle.set_shares(shares)
 
     def find_other(self, key: int, tried: Collection[Backend]) -> int:
         """Index of where a key goes as if those tried were not there; -1 if nobody is left."""
-        return self._circle.find_other(key, [self._at[backend] for backend in tried if backend in self._at])
+        return self.circle.find_other(key, [self._at[backend] for backend in tried if backend in self._at])
 
     @property
     def places(self) -> int:
         """In all, those of backends that are away included."""
-        return len(self._circle)
+        return len(self.circle)
 
 
 class KetamaRing:

@@ -3,11 +3,18 @@
 Each of these is as true of any other object that looks the same (a test's, a simulation's): there it is the attribute
 that is read. Called from plain Python they cost a call more than the attribute does.
 """
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.math cimport exp
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint64_t
 
+from headgate.engine.hashing cimport hash64_bytes
 from headgate.engine.model cimport Backend
 from headgate.engine.outcome cimport Outcome
+from headgate.engine.request cimport Request
+
+from headgate.engine.hashing import hash64 as our_hash64
+
+cdef object _hash64 = our_hash64
 
 
 cpdef int64_t in_flight(object backend) except? -1:
@@ -33,3 +40,15 @@ cpdef double good_answer_s(object outcome) except? -1.0:
 
 cpdef double remaining(double age_s, double decay_s) noexcept:
     return exp(-age_s / decay_s)
+
+
+cpdef bytes client_key(object request):
+    if type(request) is Request:
+        return (<Request>request).client_key()
+    return request.client_bytes
+
+
+cpdef uint64_t hashed(object hash64, bytes key, uint64_t seed) except? 0:
+    if hash64 is _hash64 and key is not None:
+        return hash64_bytes(PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key), seed)
+    return hash64(key, seed)

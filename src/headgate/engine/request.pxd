@@ -11,6 +11,7 @@ cdef class Request:
     cdef const Address *_client
     cdef bint _idempotent
     cdef Head *_get(self) except NULL
+    cdef bytes client_key(self)     # what `client_bytes` says
 
 cdef Request lend(Head *head, const char *client_text, uint16_t client_length, const Address *client, bint idempotent)
 cdef void take_back(Request view) noexcept

@@ -82,6 +82,9 @@ cdef class Request:
     @property
     def client_bytes(self) -> bytes:
         """The client's address as 16 bytes, IPv4 as ::ffff:a.b.c.d."""
+        return self.client_key()
+
+    cdef bytes client_key(self):
         self._get()
         return (<char *>self._client.bytes)[:16]
 

@@ -38,20 +38,6 @@ cdef enum:
     TAIL = 256              # free entries of a Maglev table from which on distances are computed
 
 
-cdef struct Place:
-    uint64_t at
-    uint32_t owner
-
-
-cdef struct Ring:
-    int power               # weights of its backends are in [2**(power-1), 2**power)
-    double most             # the highest share among them
-    uint32_t count
-    int shift               # place >> shift is its bucket
-    Place *places           # sorted
-    uint32_t *starts        # by bucket: index of its first place, or of the next after it
-
-
 cdef int _sort(Ring *ring, Place *places, uint32_t count) except -1:
     """Takes `count` places into `ring`, sorted: spread by leading bits, then put right within each bucket."""
     cdef int bits = 1
@@ -106,15 +92,6 @@ cdef class Circle:
     names: what each is drawn from. weights: above 0, its share until `set_shares`; decides who stands with whom, which
     has to do with speed and nothing else. places: for each backend. ValueError where these do not fit.
     """
-    cdef Ring *rings
-    cdef int ring_count
-    cdef double *shares
-    cdef int *ring_of
-    cdef uint8_t *passed
-    cdef uint32_t backends
-    cdef int places
-    cdef readonly uint32_t late     # backends that came by `add`; they stand on the last ring, whatever their weight
-
     def __cinit__(self, names, weights, int places=512):
         cdef Py_ssize_t n = len(names)
         cdef Py_ssize_t i
@@ -304,10 +281,10 @@ cdef class Circle:
         # A look-up changes nothing, and what sets shares is not asked of a copy (explain/picking.py).
         return self
 
-    def find(self, uint64_t key):
+    cpdef int64_t find(self, uint64_t key) noexcept:
         """Index of the backend that has this 64-bit hash; -1 in an empty circle."""
         cdef uint32_t found = self._find(key)
-        return -1 if found == NONE else <int>found
+        return -1 if found == NONE else <int64_t>found
 
     def find_other(self, uint64_t key, passed_over):
         """The same as if those indices were not there; -1 when none is left."""
@@ -337,10 +314,6 @@ cdef class Continuum:
 
     points: (point, index of the backend), sorted by point, no point twice.
     """
-    cdef uint32_t *points
-    cdef uint32_t *owners
-    cdef uint32_t count
-
     def __cinit__(self, points):
         cdef Py_ssize_t i
         cdef Py_ssize_t n = len(points)
@@ -376,9 +349,9 @@ cdef class Continuum:
         # A look-up changes nothing, and what sets shares is not asked of a copy (explain/picking.py).
         return self
 
-    def find(self, uint32_t key):
+    cpdef int64_t find(self, uint32_t key) noexcept:
         """Index of the backend that has this 32-bit hash; -1 without points."""
-        return -1 if self.count == 0 else <int>self.owners[self._first(key)]
+        return -1 if self.count == 0 else <int64_t>self.owners[self._first(key)]
 
     def find_other(self, uint32_t key, passed_over):
         """The next one clockwise that is not among those indices; -1 when none is left."""
@@ -426,9 +399,6 @@ cdef class Maglev:
 
     size: a prime, larger than the number of backends (not checked here: `headgate.balancing.options` does).
     """
-    cdef uint32_t *table
-    cdef uint32_t size
-
     def __cinit__(self, names, shares, uint32_t size):
         cdef Py_ssize_t n = len(names)
         cdef Py_ssize_t i
@@ -545,9 +515,9 @@ cdef class Maglev:
         # A look-up changes nothing, and what sets shares is not asked of a copy (explain/picking.py).
         return self
 
-    def find(self, uint64_t key):
+    cpdef int64_t find(self, uint64_t key) noexcept:
         """Index of the backend that has this 64-bit hash; -1 in an empty table."""
-        return -1 if self.size == 0 else <int>self.table[key % self.size]
+        return -1 if self.size == 0 else <int64_t>self.table[key % self.size]
 
     def entries(self):
         """The whole table: an index for each entry."""
