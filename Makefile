@@ -13,6 +13,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
 ENGINE := $(wildcard src/headgate/engine/*.pyx src/headgate/engine/*.pxd src/headgate/engine/*.pxi)
+# Strategies that are compiled as they stand: those with a .pxd beside them.
+TYPED  := $(wildcard src/headgate/balancing/*.pxd)
 # Arguments for pytest and for the benchmark: make test ARGS='-k sticky', make bench ARGS='--quick --case small'.
 ARGS   ?=
 
@@ -114,7 +116,7 @@ screenshots: venv ## Make the pictures of the dashboard in docs/images (needs ch
 
 clean: ## Remove everything that was built, .venv too
 	@rm -rf $(VENV) build dist bench/results .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage src/*.egg-info
-	@rm -f src/headgate/engine/*.so src/headgate/engine/*.c src/headgate/engine/*.html
+	@rm -f $(foreach kind,so c html,src/headgate/engine/*.$(kind) src/headgate/balancing/*.$(kind))
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- how .venv comes to be ---------------------------------------------------------------------------------------
@@ -123,7 +125,7 @@ $(BIN)/python:
 	@tools/make_venv.sh $(VENV) $(PYTHON)
 
 # The package (which compiles the engine) and its tools; afterwards a change of the engine needs the compiler only.
-$(STAMPS)/ready: pyproject.toml setup.py $(ENGINE) | $(BIN)/python
+$(STAMPS)/ready: pyproject.toml setup.py $(ENGINE) $(TYPED) $(TYPED:.pxd=.py) | $(BIN)/python
 	@mkdir -p $(STAMPS)
 	@if [ -n '$(filter pyproject.toml setup.py,$?)' ]; then \
 	    echo 'Installing Headgate and its development tools into $(VENV) …'; \

@@ -47,7 +47,7 @@ def extension(source: Path, *arguments: str) -> Extension:
 engine = [extension(source) for source in sorted(ENGINE.glob("*.pyx"))]
 # Strategies that are compiled as they stand, the type of everything being said in a .pxd beside each. Contracted
 # arithmetic would be more exact than Python's, so picks would differ.
-strategies = [extension(types.with_suffix(".py"), "-ffp-contract=off") for types in sorted(BALANCING.glob("[!_]*.pxd"))]
+strategies = [extension(types.with_suffix(".py"), "-ffp-contract=off") for types in sorted(BALANCING.glob("*.pxd"))]
 
 if not engine:
     sys.exit("headgate cannot be built: src/headgate/engine holds no .pyx files, so this source tree is incomplete.")

@@ -14,9 +14,15 @@ def main(directory: Path) -> int:
     names = zipfile.ZipFile(wheels[0]).namelist()
     problems = [f"stray file {name}" for name in names if not name.startswith(("headgate/", "headgate-"))]
     engine = Path("src/headgate/engine")
-    for source in sorted(engine.glob("*.pyx")):
-        if not any(name.startswith(f"headgate/engine/{source.stem}.") and name.endswith(".so") for name in names):
+    balancing = Path("src/headgate/balancing")
+    for source in [*sorted(engine.glob("*.pyx")), *sorted(balancing.glob("*.pxd"))]:
+        module = f"{source.parent.relative_to('src')}/{source.stem}."
+        if not any(name.startswith(module) and name.endswith(".so") for name in names):
             problems.append(f"compiled module {source.stem} is missing")
+    # What a strategy does can be read, and copied, beside what it was compiled to.
+    for source in sorted(balancing.glob("*.py")):
+        if str(source.relative_to("src")) not in names:
+            problems.append(f"{source.name} is missing")
     for typed in [Path("src/headgate/py.typed"), *sorted(engine.glob("*.pyi"))]:
         if str(typed.relative_to("src")) not in names:
             problems.append(f"{typed.name} is missing")

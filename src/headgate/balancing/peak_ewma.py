@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+
 from headgate.balancing import options
 from headgate.balancing.base import Backend, Context, Grounds, Request
 from headgate.balancing.latency import DECAY_S, Estimate, Learning

@@ -16,6 +16,7 @@ from headgate.balancing.base import Context, Strategy
 from headgate.balancing.registry import BUILT_IN, build
 from headgate.engine.hashing import hash64
 
+from .compiled import COMPILED, not_compiled
 from .fakes import REQUIRED, FakeBackend, FakeRequest
 
 SIZES = (1, 3, 9, 40)
@@ -73,6 +74,12 @@ def picks(name: str, n: int, weights: tuple[int, ...]) -> str:
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_it_picks_what_it_picked(name: str) -> None:
     assert recorded(name) == GOLDEN[name]
+
+
+@pytest.mark.parametrize("name", COMPILED)
+def test_the_same_file_not_compiled_picks_the_same(name: str) -> None:
+    with not_compiled():
+        assert recorded(name) == GOLDEN[name]
 
 
 def recorded(name: str) -> str:

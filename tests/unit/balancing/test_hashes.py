@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headgate.balancing.base import Backend, Strategy
+from headgate.balancing.registry import build
 from headgate.balancing.ring_hash import PLACES, Ring
 
 from .fakes import OUTCOME, REQUEST, FakeBackend, FakeRequest, context, hash64, make, several
@@ -100,8 +101,7 @@ def test_a_retry_goes_to_another_and_always_to_the_same_other(name: str) -> None
 @every_hash
 @pytest.mark.parametrize("value", [0, 2**63, 2**64 - 1])
 def test_hashes_at_the_ends_have_a_home(name: str, value: int) -> None:
-    strategy = make(name)
-    vars(strategy)["_hash64"] = lambda data, seed: value
+    strategy = build(name, replace(context(), hash64=lambda data, seed: value))
     strategy.update(several(3))
     home = strategy.pick(REQUEST, ())
     assert home is not None

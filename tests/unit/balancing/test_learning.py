@@ -11,7 +11,6 @@ import pytest
 
 from headgate.balancing import latency
 from headgate.balancing.base import Backend, Context, Outcome, Request
-from headgate.balancing.least_time import SAMPLE_WEIGHT
 from headgate.balancing.registry import build
 from headgate.errors import Kind
 
@@ -59,6 +58,20 @@ class World:
             self.now += 0.05
             for backend, outcome in zip(self.backends, outcomes, strict=True):
                 self.strategy.done(backend, outcome)
+
+    def estimate(self, backend: FakeBackend) -> latency.Estimate:
+        """What is known of it."""
+        found: latency.Estimate = getattr(self.strategy, "_estimates")[backend]  # noqa: B009
+        return found
+
+    @property
+    def limit(self) -> float:
+        """Of prequal: the load above which a backend is hot."""
+        found: float = getattr(self.strategy, "_limit")  # noqa: B009
+        return found
+
+    def set_limit(self, limit: float) -> None:
+        setattr(self.strategy, "_limit", limit)  # noqa: B010
 
     def picks(self, count: int = 300) -> Counter[Backend | None]:
         """With nothing in flight."""
@@ -127,8 +140,7 @@ def test_not_now_is_a_latency_of_what_was_asked_for(name: str, outcome: Ended, a
     world = World(name, 2)
     world.teach_all(Ended(0.01), Ended(0.01))
     world.strategy.done(world.backends[0], outcome)
-    estimates = vars(world.strategy)["_estimates"]
-    assert estimates[world.backends[0]].latency == pytest.approx(at_least)
+    assert world.estimate(world.backends[0]).latency == pytest.approx(at_least)
     assert world.picks(50)[world.backends[0]] == 0
     world.now += 120  # and it is forgotten
     world.teach(world.backends[1], Ended(0.01))
@@ -139,7 +151,7 @@ def test_not_now_is_a_latency_of_what_was_asked_for(name: str, outcome: Ended, a
 def test_what_was_nobodys_fault_teaches_nothing(name: str) -> None:
     world = World(name, 2)
     world.teach_all(Ended(0.01), Ended(0.01))
-    estimate = vars(world.strategy)["_estimates"][world.backends[0]]
+    estimate = world.estimate(world.backends[0])
     before = (estimate.latency, estimate.failing, estimate.scale)
     for kind in (Kind.LOCAL_RESOURCE, Kind.BAD_REQUEST, Kind.CLIENT_TIMEOUT, Kind.SLOW_CLIENT):
         world.strategy.done(world.backends[0], Ended(-1.0, 0, kind, ok=False, total_s=9.0))
@@ -151,7 +163,7 @@ def test_a_client_that_left_has_waited_that_long(name: str) -> None:
     world = World(name, 2)
     world.teach_all(Ended(0.01), Ended(0.01))
     world.strategy.done(world.backends[0], Ended(-1.0, 0, Kind.CLIENT_GONE, ok=False, total_s=4.0))
-    assert vars(world.strategy)["_estimates"][world.backends[0]].latency == 4.0
+    assert world.estimate(world.backends[0]).latency == 4.0
 
 
 @every_learner
@@ -220,7 +232,7 @@ def test_the_end_of_an_attempt_at_one_that_left_is_no_news(name: str) -> None:
 def test_peak_ewma_takes_peaks_at_once_and_comes_down_with_its_time_constant() -> None:
     world = World("peak_ewma", 2, decay=10)
     a = world.backends[0]
-    estimate = vars(world.strategy)["_estimates"][a]
+    estimate = world.estimate(a)
     world.strategy.done(a, Ended(0.010))
     assert estimate.latency == 0.010
     world.now += 0.1
@@ -234,12 +246,12 @@ def test_peak_ewma_takes_peaks_at_once_and_comes_down_with_its_time_constant() -
 def test_least_time_averages_over_many_but_not_its_first() -> None:
     world = World("least_time", 2)
     a = world.backends[0]
-    estimate = vars(world.strategy)["_estimates"][a]
+    estimate = world.estimate(a)
     world.strategy.done(a, Ended(0.010))
     assert estimate.latency == pytest.approx(0.010)  # the first is all there is
     expected = 0.010
     for _ in range(3):
-        expected += (0.100 - expected) * SAMPLE_WEIGHT
+        expected += (0.100 - expected) * 0.02
         world.now += 0.001
         world.strategy.done(a, Ended(0.100))
         assert estimate.latency == pytest.approx(expected)
@@ -249,13 +261,13 @@ def test_prequal_takes_the_quick_one_while_it_is_cold_and_the_idle_one_when_all_
     world = World("prequal", 3)
     quick, middle, slow = world.backends
     world.teach_all(Ended(0.01), Ended(0.05), Ended(0.2))
-    vars(world.strategy)["_limit"] = 4.0
+    world.set_limit(4.0)
     quick.active, middle.active, slow.active = 2, 0, 0
     assert world.strategy.pick(REQUEST, ()) is quick  # 3 * 0.01 is less than 0.05
-    vars(world.strategy)["_limit"] = 4.0
+    world.set_limit(4.0)
     quick.active = 8
     assert world.strategy.pick(REQUEST, ()) is middle  # the quick one is hot
-    vars(world.strategy)["_limit"] = 4.0
+    world.set_limit(4.0)
     quick.active, middle.active, slow.active = 9, 8, 7
     assert world.strategy.pick(REQUEST, ()) is slow  # all are hot: the least load
 
@@ -265,4 +277,4 @@ def test_prequals_limit_follows_the_loads() -> None:
     for number, backend in enumerate(world.backends):
         backend.active = number
     world.picks(4000)
-    assert 10 <= vars(world.strategy)["_limit"] <= 21
+    assert 10 <= world.limit <= 21
