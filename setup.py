@@ -32,7 +32,6 @@ if SANITIZE:
     MACROS += [("HEADGATE_NO_FREELIST", "1")]
 
 
-
 def extension(source: Path, *arguments: str) -> Extension:
     """The module that a file below src is compiled to."""
     return Extension(

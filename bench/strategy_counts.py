@@ -123,7 +123,7 @@ def count(names: Sequence[str], keep: Path | None = None) -> dict[str, float]:
             "--instr-atstart=no",
             "--collect-atstart=no",
             "--toggle-collect=__pyx_pw_*Reactor*run_once",
-            *(sys.executable, "-m", "bench.strategy_counts", "--play", make_mark(), *names),
+            *(sys.executable, "-m", "bench.strategy_counts", "--play", str(make_mark()), *names),
         ]
         environment = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
         subprocess.run(command, cwd=directory, env=environment, capture_output=True, check=True)

@@ -151,7 +151,7 @@ class Stage:
         self.settle()
 
     def use(self, strategy: Strategy) -> None:
-        """Another strategy from now on; one that is given the engine's clock can only be made when there is an engine."""
+        """Another strategy from now on: one that is given the engine's clock can only be made when there is one."""
         config = Config.from_dict({"listeners": [{"bind": "127.0.0.1:0"}], "pools": {"web": self._pool_table(None)}})
         self._apply(self.pool, config, self._ports, strategy)
         self.settle()

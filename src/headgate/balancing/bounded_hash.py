@@ -17,7 +17,7 @@ from headgate.engine.reading import hashed, in_flight
 BOUND = 1.25
 
 
-# Of so many keys whose backend is full it is kept who comes after it: enough for all that are in great demand at a time.
+# Of so many keys whose backend is full it is kept who comes after it: more are not in great demand at a time.
 MOST_ORDERS = 64
 
 
@@ -110,8 +110,8 @@ class BoundedHash:
         return load.active < load.part * (self._total + 1.0) or not load.active
 
     def _pick_other(self, value: int, owner: Load) -> Backend:
-        """Clockwise to the first one with room; if there is none, as though all had. For every request of a key in great
-        demand the same ones are full: so their order is kept."""
+        """Clockwise to the first one with room; if there is none, as though all had. The order is kept: for each
+        request of a key in great demand much the same ones are full."""
         order = self._orders.get(value)
         if order is None:
             if len(self._orders) >= MOST_ORDERS:

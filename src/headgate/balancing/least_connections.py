@@ -20,6 +20,8 @@ from heapq import heappop, heappush
 from math import inf
 
 from headgate.balancing.base import Backend, Context, Grounds, Outcome, Request, Score, rotated, usable
+from headgate.balancing.signature import Takes
+from headgate.engine.reading import in_flight
 
 # The scan costs about 70 ns a backend and the buckets about 0.5 µs at any size, so they meet here.
 SCAN_LIMIT = 8
@@ -30,8 +32,6 @@ MANY = 1 << 29
 class _Place:
     """A backend and what is believed of it."""
 
-    __slots__ = ("after", "backend", "count", "share")
-
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
         self.share = backend.share
@@ -41,8 +41,6 @@ class _Place:
 
 class _Buckets:
     """Places by load, in each bucket the one that waited longest first."""
-
-    __slots__ = ("_buckets", "_loads")
 
     def __init__(self, places: Sequence[_Place]) -> None:
         self._buckets: dict[float, OrderedDict[_Place, None]] = {}
@@ -72,11 +70,10 @@ class _Buckets:
         while loads:
             bucket = self._buckets[loads[0]]
             for place in bucket:
-                backend = place.backend
-                active = backend.active
+                active = in_flight(place.backend)
                 if active < place.count:
                     bucket.move_to_end(place)
-                    return backend
+                    return place.backend
                 self.move(place, active + 1)
                 break
             else:
@@ -89,6 +86,8 @@ class _Buckets:
 
 class LeastConnections:
     """Lowest (active + 1) / share; on a tie the one that waited longest."""
+
+    __signature__ = Takes(anywhere=True)
 
     def __init__(self, context: Context | None = None) -> None:
         self._places: list[_Place] = []
@@ -125,7 +124,7 @@ class LeastConnections:
         if self._equal:
             fewest = MANY
             for place in scan:
-                active = place.backend.active
+                active = in_flight(place.backend)
                 if active < fewest:
                     best = place
                     if not active:
@@ -134,7 +133,7 @@ class LeastConnections:
         else:
             lowest = inf
             for place in scan:
-                load = (place.backend.active + 1) / place.share
+                load = (in_flight(place.backend) + 1.0) / place.share
                 if load < lowest:
                     best = place
                     lowest = load
@@ -162,7 +161,7 @@ class LeastConnections:
     def _ended(self, backend: Backend, outcome: Outcome) -> None:
         place = self._place.get(backend)
         # It may have left the set while the attempt was under way.
-        if self._buckets is not None and place is not None and (count := backend.active + 1) < place.count:
+        if self._buckets is not None and place is not None and (count := in_flight(backend) + 1) < place.count:
             self._buckets.move(place, count)
 
     def _pick_from(self, buckets: _Buckets, tried: Collection[Backend]) -> Backend | None:
@@ -171,7 +170,7 @@ class LeastConnections:
         place = places[looked]
         looked += 1
         self._looked = looked if looked < len(places) else 0
-        count = place.backend.active + 1
+        count = in_flight(place.backend) + 1
         if count < place.count:
             buckets.move(place, count)
         if not tried:

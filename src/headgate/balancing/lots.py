@@ -18,8 +18,6 @@ FINEST = 64
 class Lot:
     """A backend among the lots, and what its load is measured against."""
 
-    __slots__ = ("backend", "share")
-
     def __init__(self, backend: Backend, share: float) -> None:
         self.backend = backend
         self.share = share

@@ -6,7 +6,9 @@ from collections.abc import Collection, Sequence
 
 from headgate.balancing.base import Backend, Context, Grounds, Request, Score, usable
 from headgate.balancing.lots import Lot, parts
+from headgate.balancing.signature import Takes
 from headgate.engine.draws import Draws
+from headgate.engine.reading import in_flight
 
 
 class PowerOfTwoChoices:
@@ -17,6 +19,8 @@ class PowerOfTwoChoices:
     proportion to share, evenly over any 64 picks (the first draw is stratified). Of two backends both are always
     compared, since the draws are distinct. O(1).
     """
+
+    __signature__ = Takes()
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -37,13 +41,14 @@ class PowerOfTwoChoices:
             return self._pick_untried(request, tried)
         if self._lots:
             one, other = self._draws.two_others(self._lots)
-            first, second = one.backend, other.backend
-            return first if first.active * other.share <= second.active * one.share else second
+            if in_flight(one.backend) * other.share <= in_flight(other.backend) * one.share:
+                return one.backend
+            return other.backend
         backends = self._backends
         if len(backends) < 2:
             return backends[0] if backends else None
         first, second = self._draws.two_places(backends)
-        return first if first.active <= second.active else second
+        return first if in_flight(first) <= in_flight(second) else second
 
     def explain(self, request: Request) -> Grounds:
         """The loads that are compared; see `ExplainingStrategy`."""

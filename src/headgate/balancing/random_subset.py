@@ -8,7 +8,9 @@ from headgate.balancing import options
 from headgate.balancing.base import Backend, Context, Grounds, Request, Score, usable
 from headgate.balancing.lots import Lot
 from headgate.balancing.ring_hash import identity
+from headgate.balancing.signature import Takes
 from headgate.engine.draws import Draws
+from headgate.engine.reading import in_flight
 
 # Finagle's: few enough for kept connections to stay warm, enough for two random ones to differ and some to be lost.
 SIZE = 12
@@ -33,6 +35,8 @@ class RandomSubset:
     balancer: which one this is, from 0; balancers: how many there are. Both must be given, and `balancer` must be
     another one for each. size: backends in a subset, at least; the ends of an arc may cut one in two.
     """
+
+    __signature__ = Takes(balancer=None, balancers=None, size=SIZE)
 
     def __init__(
         self,
@@ -91,8 +95,9 @@ class RandomSubset:
         if not lots:
             return None
         first, second = self._draws.two_others(lots)
-        one, other = first.backend, second.backend
-        return one if one.active * second.share <= other.active * first.share else other
+        if in_flight(first.backend) * second.share <= in_flight(second.backend) * first.share:
+            return first.backend
+        return second.backend
 
     def explain(self, request: Request) -> Grounds:
         """The subset and its loads; see `ExplainingStrategy`."""

@@ -13,6 +13,8 @@ from zlib import crc32
 from headgate.balancing import options
 from headgate.balancing.base import Backend, Context, Grounds, Request, usable
 from headgate.balancing.hash_key import RANKED, level_position, ranking, reader, shown
+from headgate.balancing.signature import Takes
+from headgate.engine.reading import hashed
 from headgate.engine.tables import Circle, Continuum
 
 # Shares differ from exact ones by 1/sqrt(places), 4 %; four times as many would halve that, and cost four times as much
@@ -116,6 +118,8 @@ class RingHash:
     url. Weights are whole there, so a slow start goes in steps of one point of 160.
     """
 
+    __signature__ = Takes(key=None, header=None, cookie=None, places=None, compatible=None)
+
     def __init__(
         self,
         context: Context,
@@ -143,9 +147,8 @@ class RingHash:
         return level_position(self._hash64, self._key(request))
 
     def pick(self, request: Request, tried: Collection[Backend]) -> Backend | None:
-        read, hash64, find = self._key, self._hash, self._find
-        value = hash64(read(request), 0)
-        found = self._ring.find_other(value, tried) if tried else find(value)
+        value = hashed(self._hash, self._key(request), 0)
+        found = self._ring.find_other(value, tried) if tried else self._find(value)
         return self._ring.backends[found] if found >= 0 else None
 
     def explain(self, request: Request) -> Grounds:

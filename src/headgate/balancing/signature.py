@@ -11,10 +11,13 @@ from types import FunctionType
 
 
 class Takes:
-    """A class that is made with the context and these options: name -> default. To be set as `__signature__`."""
+    """A class that is made with the context and these options: name -> default. To be set as `__signature__`.
 
-    def __init__(self, **defaults: object) -> None:
-        context = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    anywhere: it can be made without a context, too."""
+
+    def __init__(self, *, anywhere: bool = False, **defaults: object) -> None:
+        none = None if anywhere else inspect.Parameter.empty
+        context = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=none)
         options = [
             inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=value) for name, value in defaults.items()
         ]

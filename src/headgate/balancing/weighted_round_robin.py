@@ -16,6 +16,7 @@ from collections.abc import Collection, Sequence
 from heapq import heapify, heappop, heappush, heapreplace
 
 from headgate.balancing.base import Backend, Context, Grounds, Request, Score, usable
+from headgate.balancing.signature import Takes
 
 # The scan costs about 60 ns a backend and the heap about 0.5 µs at any size, so they meet here.
 SCAN_LIMIT = 8
@@ -23,8 +24,6 @@ SCAN_LIMIT = 8
 
 class _Turn:
     """A backend's place in the order. The scan uses `current`, the heap `phase` and `count`."""
-
-    __slots__ = ("backend", "count", "current", "phase", "share")
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
@@ -41,6 +40,8 @@ class _Turn:
 
 class WeightedRoundRobin:
     """Turns in proportion to share, interleaved. Exact over each cycle; O(log n)."""
+
+    __signature__ = Takes(anywhere=True)
 
     def __init__(self, context: Context | None = None) -> None:
         self._turns: list[_Turn] = []

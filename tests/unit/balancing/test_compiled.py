@@ -15,7 +15,7 @@ from headgate.balancing.peak_ewma import PeakEwma
 from headgate.balancing.registry import build, resolve
 
 from .compiled import COMPILED, TYPED, not_compiled
-from .fakes import OUTCOME, REQUEST, FakeBackend, FakeRequest, context, make, several
+from .fakes import OUTCOME, REQUEST, REQUIRED, FakeBackend, FakeRequest, context, make, several
 
 every_compiled = pytest.mark.parametrize("name", COMPILED)
 
@@ -42,9 +42,9 @@ def test_its_signature_is_that_of_its_source(name: str) -> None:
 def test_one_can_be_derived_from_it_with_options_of_its_own(name: str) -> None:
     base = cast(Any, resolve(name))
 
-    class Mine(base):  # type: ignore[misc]
+    class Mine(base):  # type: ignore[misc, valid-type]
         def __init__(self, context: Context, *, volume: int = 3) -> None:
-            super().__init__(context)
+            super().__init__(context, **REQUIRED.get(name, {}))
             self.volume = volume
             self.asked = 0
 
@@ -52,7 +52,7 @@ def test_one_can_be_derived_from_it_with_options_of_its_own(name: str) -> None:
             self.asked += 1
             return super().pick(request, tried)
 
-    class Same(base):  # type: ignore[misc]
+    class Same(base):  # type: ignore[misc, valid-type]
         pass
 
     assert list(inspect.signature(Mine).parameters) == ["context", "volume"]
@@ -120,11 +120,11 @@ def test_what_a_backend_raises_comes_through(name: str) -> None:
             pass
 
     backends = [Broken("a"), Broken("b")]
-    strategy = build(name, context())
+    strategy = build(name, context(), REQUIRED.get(name))
     strategy.update(cast("list[Backend]", backends))
     assert strategy.pick(REQUEST, ()) in backends
     Broken.fine = False
-    if name == "maglev":  # it does not ask for loads
+    if name in ("maglev", "ring_hash", "weighted_round_robin"):  # they do not ask for loads
         assert strategy.pick(REQUEST, ()) in backends
     else:
         with pytest.raises(RuntimeError, match="no idea"):
@@ -133,17 +133,17 @@ def test_what_a_backend_raises_comes_through(name: str) -> None:
 
 @every_compiled
 def test_nonsense_is_an_error_and_no_crash(name: str) -> None:
-    strategy = cast(Any, build(name, context()))
-    backends = several(3)
+    strategy = cast(Any, build(name, context(), REQUIRED.get(name)))
+    backends = several(12)
     strategy.update(backends)
     with pytest.raises((AttributeError, TypeError)):
         strategy.update(None)
     with pytest.raises((AttributeError, TypeError)):
         strategy.pick()
+    strategy.update(backends)
     if hasattr(strategy, "done"):
         strategy.done(None, None)  # nobody's
-        strategy.update(backends)
-        if name != "bounded_hash":  # it only wants to know that something ended
+        if name not in ("bounded_hash", "least_connections"):  # they only want to know that something ended
             with pytest.raises(AttributeError):
                 strategy.done(backends[0], None)
     if hasattr(strategy, "fade"):

@@ -10,24 +10,30 @@ import pytest
 from headgate.balancing.p2c import PowerOfTwoChoices
 from headgate.balancing.random import Random as RandomStrategy
 from headgate.balancing.weighted_random import WeightedRandom
+from headgate.engine.draws import Draws
 
 from .fakes import REQUEST, FakeBackend, context, make, several, shares
 
+V = TypeVar("V")
 
-class Scripted:
+
+class Scripted(Draws):
     """In the place of a strategy's draws: indices that stand here."""
+
+    def __new__(cls, *indices: int) -> Scripted:
+        return super().__new__(cls)
 
     def __init__(self, *indices: int) -> None:
         self._indices = list(indices)
 
-    def even(self, below: int) -> int:
+    def even(self, below: int, /) -> int:
         index = self._indices.pop(0)
         assert index < below
         return index
 
     free = even
 
-    def two_places(self, entries: list[FakeBackend]) -> tuple[FakeBackend, FakeBackend]:
+    def two_places(self, entries: list[V], /) -> tuple[V, V]:
         first, second = self.even(len(entries)), self.free(len(entries) - 1)
         return entries[first], entries[second if second < first else second + 1]
 
@@ -37,7 +43,7 @@ T = TypeVar("T", RandomStrategy, PowerOfTwoChoices)
 
 def scripted(strategy: type[T], *indices: int) -> T:
     made = strategy(context())
-    made._draws = Scripted(*indices)  # type: ignore[assignment]
+    made._draws = Scripted(*indices)
     return made
 
 

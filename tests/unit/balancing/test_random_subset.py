@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 
 import pytest
 from hypothesis import given, settings
@@ -24,9 +24,9 @@ def test_together_the_balancers_give_each_backend_exactly_its_share(
     n: int, balancers: int, size: int, weight: int
 ) -> None:
     backends = several(n, (1, weight))
-    given_to: Counter[Backend] = Counter()
+    given_to: defaultdict[Backend, float] = defaultdict(float)
     for balancer in range(balancers):
-        parts = vars(subset_of(backends, balancer, balancers, size))["_parts"]
+        parts = subset_of(backends, balancer, balancers, size)._parts
         whole = sum(part.share for part in parts)
         for part in parts:
             given_to[part.backend] += part.share / whole
