@@ -35,7 +35,7 @@ for argument in "$@"; do
     case $argument in tests/*) named=1 ;; esac
 done
 if [ -z "$named" ]; then
-    set -- "$@" tests/protocol tests/unit/engine tests/transcripts tests/fuzz \
+    set -- "$@" tests/protocol tests/unit/engine tests/unit/balancing/test_{compiled,golden,learning}.py tests/transcripts tests/fuzz \
         tests/e2e/test_http1_cases.py tests/e2e/test_bad_requests.py tests/e2e/test_failures.py tests/e2e/test_queue.py
 fi
 LIMIT_S=${LIMIT_S:-900}

@@ -23,7 +23,7 @@ from headgate.balancing.base import Backend, Context, Grounds, Outcome, Request,
 from headgate.balancing.signature import Takes
 from headgate.engine.reading import in_flight
 
-# The scan costs about 70 ns a backend and the buckets about 0.5 µs at any size, so they meet here.
+# As plain Python the scan costs about 70 ns a backend and the buckets 0.5 µs at any size, so they meet here.
 SCAN_LIMIT = 8
 # More than any backend has in flight.
 MANY = 1 << 29

@@ -13,8 +13,8 @@ from headgate.balancing.signature import Takes
 from headgate.engine.draws import Draws
 from headgate.engine.reading import in_flight, remaining
 
-# A look at one backend costs about 0.1 µs, so the scan and the sample cost the same at 6. Eight, as for
-# least_connections: 0.2 µs more, and a p99 that was 5 % lower than with the sample (docs/simulation.md).
+# As plain Python a look at one backend costs about 0.1 µs, so the scan and the sample cost the same at 6. Eight, as for
+# least_connections: little more, and a p99 that was 5 % lower than with the sample (docs/simulation.md).
 SCAN_LIMIT = 8
 # An average over about 50 attempts. Over 20 (nginx's 0.05) it varies by a sixth itself where service times vary as
 # exponential ones do, and what looks quick by chance gets more than it should: in the simulation p50 was 6 % and p99

@@ -13,7 +13,7 @@ from headgate.balancing.signature import Takes
 from headgate.engine.draws import Draws
 from headgate.engine.reading import in_flight, remaining
 
-# A look at one backend costs about 0.15 µs.
+# As plain Python a look at one backend costs about 0.15 µs.
 SCAN_LIMIT = 3
 # The part of loads that counts as cold: 2**-0.25, the paper's; it found 0.6 to 0.9 all good.
 COLD = 2.0**-0.25

@@ -1,7 +1,7 @@
-"""What compiled policy reads of the engine's objects without a detour through Python's attributes.
+"""What compiled strategies read of the engine's objects without a detour through Python's attributes: `backend.active` took 180 instructions.
 
-Each of these is as true of any other object that looks the same (a test's, a simulation's): there it is the attribute
-that is read. Called from plain Python they cost a call more than the attribute does.
+All of it works with any object that looks the same, too (a test's, a simulation's, the other way round a user's `hash64`): then the attribute is what
+is read. For plain Python the attribute itself is quicker.
 """
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.math cimport exp

@@ -6,17 +6,19 @@ picks are meant to change, record anew (`python -m tests.unit.balancing.test_gol
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from hashlib import sha256
+from pathlib import Path
 from random import Random
 
 import pytest
 
 from headgate.balancing.base import Context, Strategy
-from headgate.balancing.registry import BUILT_IN, build
+from headgate.balancing.registry import BUILT_IN, build, resolve
 from headgate.engine.hashing import hash64
 
-from .compiled import COMPILED, not_compiled
+from .compiled import COMPILED, DIRECTORY, not_compiled
 from .fakes import REQUIRED, FakeBackend, FakeRequest
 
 SIZES = (1, 3, 9, 40)
@@ -38,10 +40,10 @@ class Ended:
             self.status = 404
 
 
-def picks(name: str, n: int, weights: tuple[int, ...]) -> str:
+def picks(name: str, n: int, weights: tuple[int, ...], spec: str = "") -> str:
     random = Random(f"{name} {n} {weights}")
     now = [100.0]
-    strategy: Strategy = build(name, Context(Random(7), lambda: now[0], hash64), REQUIRED.get(name))
+    strategy: Strategy = build(spec or name, Context(Random(7), lambda: now[0], hash64), REQUIRED.get(name))
     backends = [FakeBackend(f"b{slot}", weights[slot % len(weights)], slot=slot) for slot in range(n)]
     strategy.update(backends)
     flying: deque[FakeBackend] = deque()
@@ -82,8 +84,22 @@ def test_the_same_file_not_compiled_picks_the_same(name: str) -> None:
         assert recorded(name) == GOLDEN[name]
 
 
-def recorded(name: str) -> str:
-    return " ".join(picks(name, n, weights) for n in SIZES for weights in ((1,), (1, 2, 5)))
+@pytest.mark.parametrize("name", COMPILED)
+def test_a_copy_of_the_file_as_somebodys_own_strategy_picks_the_same(name: str, tmp_path: Path) -> None:
+    """It is plain Python then, on top of compiled parts."""
+    module, _, cls = BUILT_IN[name].rpartition(".")[2].partition(":")
+    own = f"own_{module}"
+    (tmp_path / f"{own}.py").write_text((DIRECTORY / f"{module}.py").read_text())
+    try:
+        resolve(f"{own}:{cls}", tmp_path)
+        assert recorded(name, f"{own}:{cls}") == GOLDEN[name]
+    finally:
+        sys.path.remove(str(tmp_path))
+        del sys.modules[own]
+
+
+def recorded(name: str, spec: str = "") -> str:
+    return " ".join(picks(name, n, weights, spec) for n in SIZES for weights in ((1,), (1, 2, 5)))
 
 
 GOLDEN = {
