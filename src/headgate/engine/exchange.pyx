@@ -10,7 +10,7 @@ from resource import RLIMIT_NOFILE, getrlimit
 from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint64_t
 from libc.stdio cimport snprintf
-from libc.stdlib cimport free, malloc, realloc
+from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
 from headgate.engine.logline cimport ENTRY_FAILED
@@ -155,7 +155,7 @@ cdef class Exchange(ExchangeBase):
         self.pause_timer.owner = <PyObject *>self
         self.place.owner = <PyObject *>self
         head_init(&self.response, fields, RESPONSE_FIELDS)
-        head_init(&self.request, NULL, 0)
+        head_init(&self.request, self.request_fields, REQUEST_FIELDS)
 
     def __dealloc__(self):
         if self.ctx is not None:
@@ -163,21 +163,22 @@ cdef class Exchange(ExchangeBase):
             self.ctx.disarm(&self.total_timer)
             self.ctx.disarm(&self.pause_timer)
         free(self.response.fields)
-        free(self.request.fields)
+        if self.request.fields != self.request_fields:
+            free(self.request.fields)
         free(self.failed_notes)
 
     cdef void begin(self, Stream down, Listener listener) noexcept:
         """Serve a request that starts to arrive on `down`. The head is parsed into self.request by its codec."""
         cdef uint16_t wanted = listener.limits.headers
-        cdef void *grown
+        cdef void *more
         self.down = down
         self.listener = listener
         if self.request.field_capacity < wanted:
-            grown = realloc(self.request.fields, wanted * sizeof(Field))
-            if grown != NULL:
-                head_init(&self.request, <Field *>grown, wanted)
-            elif self.request.fields == NULL:
-                head_init(&self.request, NULL, 0)
+            more = malloc(wanted * sizeof(Field))
+            if more != NULL:            # else: a request with more than fit is refused
+                if self.request.fields != self.request_fields:
+                    free(self.request.fields)
+                head_init(&self.request, <Field *>more, wanted)
         head_reset(&self.request)
         self.tried = None
         self.bytes_received = self.bytes_sent = 0
