@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -25,6 +26,9 @@ TIMEOUTS = {"connect": "1s", "first_byte": "5s", "body_idle": "5s"}
 GET = Ask()
 POST = Ask("POST")
 ALL_METHODS = [GET, GET, POST, Ask("PUT"), Ask("DELETE"), Ask("HEAD"), Ask("POST", size=20_000, chunked=True)]
+
+Span = tuple[float, float]
+"""From when to when, in monotonic seconds."""
 
 # More clients than the 30 that the matrix asks for.
 CLIENTS = 32
@@ -155,6 +159,27 @@ class World:
         except AssertionError as error:
             raise AssertionError(f"{error}; what it has written by now:\n{self.errors[-3000:]}") from None
 
+    def wait_upgraded(self, count: int = 1) -> None:
+        """Wait until the balancer was upgraded so often (SIGUSR2), step by step: two programs start one after the
+        other, each with its workers, and on a busy machine that is a matter of many seconds."""
+        self.wait_errors("the new version takes over", count)
+        self.wait_errors("admin API on", count + 1)
+        self.wait_errors("old workers finish", count)
+
+    def kill_worker(self, pid: int) -> Span:
+        """SIGKILL, and wait until it is dead. When that was: from before the signal to after the end, since each may
+        have to wait for the processor."""
+        end = os.pidfd_open(pid)
+        try:
+            before = time.monotonic()
+            os.kill(pid, signal.SIGKILL)
+            poller = select.poll()
+            poller.register(end, select.POLLIN)
+            assert poller.poll(PATIENCE_S * 1000), f"worker {pid} does not die"
+            return before, time.monotonic()
+        finally:
+            os.close(end)
+
     @property
     def worker(self) -> int:
         """Process id of the only worker."""
@@ -282,15 +307,21 @@ class World:
             server.kill()
         # The page itself is the one exchange in flight that is left, once the clients and the backends are gone.
         eventually(lambda: self.totals()["inFlight"] <= 1, "the exchanges to end")
-        totals = self.totals()
-        ended = sum(totals["outcomes"].values())
-        accounted = ended + totals["inFlight"]
-        assert totals["requests"] == accounted if self.exact else totals["requests"] >= accounted, totals
+        try:
+            eventually(self._adds_up, "the counters to add up")
+        except AssertionError as error:
+            raise AssertionError(f"{error}; they are {self.totals()}") from None
         self._process.send_signal(signal.SIGTERM)
         code = self._process.wait(PATIENCE_S)
         assert code == 0, f"exit status {code}: {self.errors}"
         for sign in ("Traceback", "AddressSanitizer", "exception in"):
             assert sign not in self.errors, self.errors
+
+    def _adds_up(self) -> bool:
+        """Each request has an outcome, or is in flight. (Another worker may just be counting: see `eventually`.)"""
+        totals = self.totals()
+        accounted = sum(totals["outcomes"].values()) + totals["inFlight"]
+        return bool(totals["requests"] == accounted if self.exact else totals["requests"] >= accounted)
 
     def close(self) -> None:
         """End whatever runs."""
