@@ -120,6 +120,11 @@ class World:
             eventually(lambda: all(load.count >= count for load, count in waiting), "the clients to be answered")
         return time.monotonic()
 
+    def more(self, load: Load, count: int) -> float:
+        """Let things go on until the clients have made so many more requests, that is: begun some since, where there
+        are more than clients. The time now."""
+        return self.until_asked(load, load.count + count)
+
     def until_asked(self, load: Load, count: int) -> float:
         """Let things go on until the clients have made so many requests. The time now."""
         return awaited(lambda: load.count >= count, f"{count} requests", 4 * PATIENCE_S)
