@@ -164,19 +164,18 @@ class World:
         self._process = None
         return code
 
-    def wait_errors(self, text: str, count: int = 1) -> None:
+    def wait_errors(self, text: str, count: int = 1, timeout_s: float = PATIENCE_S) -> None:
         """Wait until the balancer has written this to standard error so often."""
         try:
-            eventually(lambda: self.errors.count(text) >= count, f"{text!r} {count} times")
+            eventually(lambda: self.errors.count(text) >= count, f"{text!r} {count} times", timeout_s)
         except AssertionError as error:
             raise AssertionError(f"{error}; what it has written by now:\n{self.errors[-3000:]}") from None
 
     def wait_upgraded(self, count: int = 1) -> None:
         """Wait until the balancer was upgraded so often (SIGUSR2), step by step: two programs start one after the
         other, each with its workers, and on a busy machine that is a matter of many seconds."""
-        self.wait_errors("the new version takes over", count)
-        self.wait_errors("admin API on", count + 1)
-        self.wait_errors("old workers finish", count)
+        for step, already in (("the new version takes over", 0), ("admin API on", 1), ("old workers finish", 0)):
+            self.wait_errors(step, already + count, 4 * PATIENCE_S)  # as long as the balancer itself has patience
 
     def kill_worker(self, pid: int) -> Span:
         """SIGKILL, and wait until it is dead. When that was: from before the signal to after the end, since each may

@@ -23,8 +23,8 @@ def kept(talk: Conversation) -> tuple[Peer, Peer]:
 
 
 def learned_idle_s(talk: Conversation) -> float:
-    """After how many idle seconds "a" is taken to close a connection. Only as long as it must have been on a machine that
-    does not stand still: so tests go by this, not by what they waited."""
+    """After how many idle seconds "a" is taken to close a connection. What a test has waited is less, on a machine that
+    stood still meanwhile."""
     return next(one for one in talk.stage.pool.backends if one.name == "a").learned_idle_s
 
 

@@ -126,10 +126,9 @@ class Headgate:
         return memory.children(self.process.pid)
 
     def wait_upgraded(self, count: int = 1) -> None:
-        """Wait until SIGUSR2 has been obeyed so often, step by step: a trial, then the new version, each with workers."""
-        self.process.stderr.wait_for("upgrade: the new version is tried", count)
-        self.process.stderr.wait_for("upgrade: the new version takes over", count, 2 * PATIENCE_S)
-        self.process.stderr.wait_for("upgraded from ", count, 2 * PATIENCE_S)
+        """Wait until SIGUSR2 was obeyed so often, step by step: a trial, then the new version, each with workers."""
+        for step in ("the new version is tried", "the new version takes over", "upgraded from "):
+            self.process.stderr.wait_for(step, count, 4 * PATIENCE_S)  # as long as the balancer itself has patience
 
     def stop(self, timeout_s: float = PATIENCE_S) -> int:
         """SIGTERM; returns the exit status."""
