@@ -270,6 +270,7 @@ def test_counters_go_on_over_a_reload_and_an_upgrade(
 
     (tmp_path / "headgate.json").write_text(json.dumps(tree))
     headgate.process.signal(signal.SIGUSR2)
+    headgate.wait_upgraded()
     eventually(lambda: upgraded(metrics), "the upgrade")
     page = count(3)
     assert total(page, "headgate_config_reloads_total", result="ok") == 1

@@ -144,7 +144,7 @@ def test_the_admin_api_goes_on_over_an_upgrade(
     with Asking(lambda: admin.get("status"), change) as asking:
         asking.goes_on()
         headgate.process.signal(signal.SIGUSR2)
-        headgate.process.stderr.wait_for("upgraded from ")
+        headgate.wait_upgraded()
         workers = eventually(lambda: admin.get("status")["workers"], "the new workers")
         asking.goes_on()
     assert asking.failed == []
@@ -179,7 +179,8 @@ def test_after_an_upgrade_as_many_workers_as_there_are_are_counted(
         assert headgate.get("/lb/status").json()["workers"] == 2
         before = headgate.get("/lb/status").json()["totals"]["requests"]
         headgate.process.signal(signal.SIGUSR2)
-        eventually(lambda: "have finished" in headgate.process.stderr.text, "the old workers to finish")
+        headgate.wait_upgraded()
+        headgate.process.stderr.wait_for("have finished")
         page = headgate.get("/lb/status").json()
         assert page["workers"] == 2
         assert page["totals"]["requests"] > before, "the counters begin anew"
