@@ -4,7 +4,7 @@ ARCHITECTURE.md, "The engine as Python sees it", is the contract.
 """
 import socket as _socket
 
-from cpython.ref cimport PyObject
+from cpython.ref cimport Py_DECREF, PyObject
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from headgate.engine.context cimport KIND_DRAIN_DEADLINE, Context
@@ -358,10 +358,9 @@ cdef class Engine(Context):
         self._log_flush = self._deadline = self._idle_end = self._descriptors = None
         self.on_generation = None
         self._drained = None
-        spare = self.spare_exchange
-        self.spare_exchange = None
-        while spare is not None:        # one by one: a chain that falls as a whole falls by recursion
-            (<Exchange>spare).next_spare, spare = None, (<Exchange>spare).next_spare
+        while self.spare_count:
+            self.spare_count -= 1
+            Py_DECREF(<object>self.spare[self.spare_count])
 
 
 def pack_address(int family, object address) -> bytes:

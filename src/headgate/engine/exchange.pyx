@@ -7,7 +7,7 @@ logged and counted. See stream.pxd for who calls what.
 import logging
 from resource import RLIMIT_NOFILE, getrlimit
 
-from cpython.ref cimport PyObject
+from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport free, malloc, realloc
@@ -57,13 +57,13 @@ logger = logging.getLogger("headgate.engine")
 cdef extern from *:
     """
     #ifdef HEADGATE_NO_FREELIST
-    #define HG_SPARE_EXCHANGES 0
+    #define HG_MOST_SPARE 0
     #else
-    #define HG_SPARE_EXCHANGES 256
+    #define HG_MOST_SPARE HG_SPARE_EXCHANGES
     #endif
     """
     enum:
-        HG_SPARE_EXCHANGES
+        HG_MOST_SPARE
 
 cdef enum:
     TIMER_FIRST_BYTE = 1
@@ -101,17 +101,34 @@ cdef object _NONE_TRIED = frozenset()
 cdef Exchange exchange_acquire(Context ctx):
     """A fresh exchange, from the spare ones where there is one; None when memory is out."""
     cdef Exchange exchange
-    if ctx.spare_exchange is not None:
-        exchange = <Exchange>ctx.spare_exchange
-        ctx.spare_exchange = exchange.next_spare
+    if ctx.spare_count:
         ctx.spare_count -= 1
-        exchange.next_spare = None
+        exchange = <Exchange><object>ctx.spare[ctx.spare_count]
+        Py_DECREF(exchange)             # the array's reference is ours now
         return exchange
     try:
         exchange = Exchange.__new__(Exchange, ctx)
     except MemoryError:
         return None
     return exchange
+
+
+cdef void begin_pause(Exchange x, TimerQueue *queue, int kind) noexcept:
+    """Call on_timer(kind) when that time has passed."""
+    x.pausing = True
+    x.ctx.arm(&x.pause_timer, queue, kind)
+
+
+cdef inline void stop_pause(Exchange x) noexcept:
+    if x.pausing:
+        x.pausing = False
+        x.ctx.suspend(&x.pause_timer)
+
+
+cdef inline void stop_limit(Exchange x) noexcept:
+    if x.limited:
+        x.limited = False
+        x.ctx.suspend(&x.total_timer)
 
 
 cdef set upgrade_names(Head *head):
@@ -184,8 +201,8 @@ cdef class Exchange(ExchangeBase):
     cdef void release(self) noexcept:
         """Back to the spare ones; nothing refers to this exchange any more."""
         self.ctx.suspend(&self.timer)
-        self.ctx.suspend(&self.total_timer)
-        self.ctx.suspend(&self.pause_timer)
+        stop_limit(self)
+        stop_pause(self)
         self.down = None
         self.up = None
         self.tls = None
@@ -194,9 +211,9 @@ cdef class Exchange(ExchangeBase):
         self.pool = None
         self.backend = self.bound = self.chosen = self.shown = None
         self.tried = None
-        if self.ctx.spare_count < HG_SPARE_EXCHANGES:
-            self.next_spare = self.ctx.spare_exchange
-            self.ctx.spare_exchange = self
+        if self.ctx.spare_count < HG_MOST_SPARE:
+            Py_INCREF(self)
+            self.ctx.spare[self.ctx.spare_count] = <PyObject *>self
             self.ctx.spare_count += 1
         else:
             # One of its own methods may have led here: it lives to the end of the batch, as connections do.
@@ -265,6 +282,7 @@ cdef class Exchange(ExchangeBase):
         if self.request.flags & HEAD_UPGRADE and not self.request.flags & HEAD_H2C:
             self.upgrade_offered = self._upgrade_allowed()
         if self.route.request != NULL:
+            self.limited = True
             self.ctx.arm(&self.total_timer, self.route.request, TIMER_REQUEST)
         self._attempt()
 
@@ -471,7 +489,7 @@ cdef class Exchange(ExchangeBase):
                 return kind
         elif kind != KIND_OK:
             return kind
-        up.attach(self, &self.response, self.request.method, self.request.flags if self.upgrade_offered else self.request.flags & ~HEAD_UPGRADE)
+        up.attach(self, self.down, &self.response, self.request.method, self.request.flags if self.upgrade_offered else self.request.flags & ~HEAD_UPGRADE)
         self.up = up
         if self.pool.hedges:
             hedge_arm(self)
@@ -684,7 +702,7 @@ cdef class Exchange(ExchangeBase):
             self.up.abort()
             self.upstream_failed(KIND_BAD_HEAD)
             return False
-        ctx.suspend(&self.pause_timer)
+        stop_pause(self)
         self.first_byte = ctx.now - self.started
         self.status = <uint16_t>status
         self.response_begun = True
@@ -718,10 +736,13 @@ cdef class Exchange(ExchangeBase):
             return False
         if head.framing == FRAMING_NONE or (head.framing == FRAMING_LENGTH and head.content_length == 0):
             return True
+        if more and head.framing != FRAMING_CHUNKED:
+            ctx.suspend(&self.timer)        # the body bytes in hand come next, and _relayed() sees to it
+            return self.active
         ctx.arm(&self.timer, self.route.body_idle, TIMER_BODY_IDLE)
         if not more:
             if head.framing == FRAMING_LENGTH:
-                ctx.arm(&self.pause_timer, ctx.cork, TIMER_CORK)
+                begin_pause(self, ctx.cork, TIMER_CORK)
             else:
                 self._uncork()
         return self.active
@@ -789,16 +810,17 @@ cdef class Exchange(ExchangeBase):
         self.response_sent = True
         if taken > 0:
             self.bytes_sent += <uint64_t>taken
-            self.ctx.suspend(&self.pause_timer)
+            stop_pause(self)
         if <size_t>taken < size:
             # The client is slow: its own timeout runs (client_write), the backend's does not.
             if not self.tunnel:
                 self.ctx.suspend(&self.timer)
         elif self.tunnel:
             self.ctx.arm(&self.timer, self.route.tunnel_idle, TIMER_TUNNEL_IDLE)
+        elif last:
+            self.ended = True
+            self.ctx.suspend(&self.timer)   # response_end() comes next
         else:
-            if last:
-                self.ended = True
             self.ctx.arm(&self.timer, self.route.body_idle, TIMER_BODY_IDLE)
         return taken
 
@@ -815,7 +837,7 @@ cdef class Exchange(ExchangeBase):
             self._tunnel_over()
             return
         self.ctx.suspend(&self.timer)
-        self.ctx.suspend(&self.pause_timer)
+        stop_pause(self)
         self.response_done = self.response_sent = True
         if self.ended and self.to_framing == FRAMING_CHUNKED:
             sent = self.down.flush()
@@ -846,7 +868,7 @@ cdef class Exchange(ExchangeBase):
         self.response_sent = True
         self.keep = False
         ctx.counters.tunnels += 1
-        ctx.suspend(&self.total_timer)
+        stop_limit(self)
         self.to_framing = FRAMING_TUNNEL
         ctx.arm(&self.timer, self.route.tunnel_idle, TIMER_TUNNEL_IDLE)
         if self.down.flush() == SEND_BROKEN:
@@ -1003,7 +1025,7 @@ cdef class Exchange(ExchangeBase):
         if self.pause == 0:
             self.ctx.make_ready(self)
         else:
-            self.ctx.arm(&self.pause_timer, self.ctx.queue(self.pause / 1e9), TIMER_RETRY)
+            begin_pause(self, self.ctx.queue(self.pause / 1e9), TIMER_RETRY)
 
     cdef void on_ready(self) noexcept:
         if self.active and self.up is None and not self.response_begun and self.place.line == NULL:
@@ -1029,7 +1051,7 @@ cdef class Exchange(ExchangeBase):
             if not sent:
                 if kind == KIND_TRUNCATED:
                     kind = KIND_RESET       # nothing of it was shown, so to the client there was no answer yet
-                self.ctx.suspend(&self.pause_timer)
+                stop_pause(self)
                 self.response_begun = False
                 self.status = 0
         if kind == KIND_STALE and not self.stale_replayed and (self._idempotent() or never_sent) and not sent and not self.interim_sent and self.down.rewind():
