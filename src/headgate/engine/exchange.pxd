@@ -111,6 +111,7 @@ cdef class Exchange(ExchangeBase):
 
     cdef void begin(self, Stream down, Listener listener) noexcept
     cdef void reject(self, int kind, int status, const char *reason) noexcept
+    cdef void cut_off(self) noexcept
     cdef void release(self) noexcept
     cdef void _identify(self) noexcept
     cdef void _route(self) noexcept

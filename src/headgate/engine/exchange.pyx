@@ -16,7 +16,8 @@ from libc.string cimport memset
 from headgate.engine.logline cimport ENTRY_FAILED
 from headgate.engine.address cimport address_format
 from headgate.engine.context cimport (
-    KIND_BAD_HEAD, KIND_BAD_STATUS, KIND_BODY_TIMEOUT, KIND_BODY_TOO_LARGE, KIND_CLIENT_GONE, KIND_FIRST_BYTE_TIMEOUT, KIND_HEDGE_LOST,
+    KIND_BAD_HEAD, KIND_BAD_STATUS, KIND_BODY_TIMEOUT, KIND_BODY_TOO_LARGE, KIND_CLIENT_GONE, KIND_DRAIN_DEADLINE, KIND_FIRST_BYTE_TIMEOUT,
+    KIND_HEDGE_LOST,
     KIND_LOCAL_RESOURCE, KIND_NO_BACKEND, KIND_NO_ROUTE, KIND_OK, KIND_OVERLOADED, KIND_QUEUE_TIMEOUT,
     KIND_REQUEST_TIMEOUT,
     KIND_TLS_HANDSHAKE, KIND_TLS_VERIFY,
@@ -999,7 +1000,7 @@ cdef class Exchange(ExchangeBase):
         """Is another attempt allowed after a failure of this kind? (errors.py, and design: attempt, retries)"""
         if self.response_sent or self.interim_sent or kind >= 64:
             return False
-        if KIND_RETRY[kind] == RETRY_ALWAYS:
+        if KIND_RETRY[kind] == RETRY_ALWAYS or (kind == KIND_DRAIN_DEADLINE and never_sent):
             # Nothing was sent, so any method and size; not counted against `retries`, but bounded in time.
             if self.ctx.now - self.connect_since < CONNECT_RETRY_NS:
                 return True
@@ -1043,7 +1044,7 @@ cdef class Exchange(ExchangeBase):
             # One side broke: the other learns it by a reset, as it would without us.
             self._attempt_over(KIND_OK)
             self.down.abort()
-            self._finish(KIND_OK)
+            self._finish(kind if kind == KIND_DRAIN_DEADLINE else KIND_OK)
             return
         if self.response_begun and not sent:
             # The head still waited for its body: nothing went out, so this can be mended.
@@ -1123,6 +1124,17 @@ cdef class Exchange(ExchangeBase):
         self.keep = False
         self._finish(kind)
 
+    cdef void cut_off(self) noexcept:
+        """The deadline of the engine's drain: what has begun breaks off, the others are told."""
+        self._cancel_upstream(KIND_OK if self.tunnel else KIND_DRAIN_DEADLINE)
+        if self.tunnel or self.response_sent or (self.response_begun and not self.down.discard_unsent()):
+            self.down.abort()
+            self._finish(KIND_DRAIN_DEADLINE)
+        else:
+            self.response_begun = False
+            self.keep = False
+            self._answer(KIND_DRAIN_DEADLINE, KIND_STATUS[<int>KIND_DRAIN_DEADLINE], KIND_WORD[<int>KIND_DRAIN_DEADLINE])
+
     cdef void on_timer(self, int kind) noexcept:
         if kind == TIMER_FIRST_BYTE or kind == TIMER_BODY_IDLE:
             if self.up is not None:
@@ -1189,7 +1201,7 @@ cdef class Exchange(ExchangeBase):
         size = snprintf(body, sizeof(body), b'{"error": "%s", "reason": "%s", "request_id": "%s"}\n', status_text(status), reason, id_copy)
         if size >= <int>sizeof(body):
             size = sizeof(body) - 1
-        if status == 503:
+        if status == 503 and kind != KIND_DRAIN_DEADLINE:     # there the backend may have done what it was asked for
             retry_after = b"Retry-After: 1\r\n"
         self.say(kind, status, retry_after, "application/json", body, size)
 
