@@ -16,12 +16,10 @@ from ..unit.admin.client import connected
 from .conftest import MakeBackend
 from .harness.backends import Connection
 from .harness.client import fetch
-from .harness.headgate import Headgate, configuration, pool
+from .harness.headgate import TOKEN, Headgate, configuration, pool
 from .harness.ports import HeldPort
 from .harness.processes import Processes
-from .harness.waiting import eventually
-
-TOKEN = "a-token-of-24-characters"
+from .harness.waiting import PATIENCE_S, eventually
 
 
 class Told:
@@ -29,6 +27,7 @@ class Told:
 
     def __init__(self, address: str) -> None:
         self.sock = connected(address)
+        self.sock.settimeout(4 * PATIENCE_S)  # who comes during an upgrade waits for the end of that
         lines = f"GET /stream HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n\r\n"
         self.sock.sendall(lines.encode())
         self.file = self.sock.makefile("rb")

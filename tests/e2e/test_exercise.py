@@ -53,8 +53,9 @@ def sites(processes: Processes, tmp_path: Path) -> Iterator[list[Site]]:
 
 @pytest.fixture
 def headgate(processes: Processes, port: HeldPort, sites: list[Site]) -> Headgate:
-    """The balancer over the three, as a newcomer starts it; a hung backend is given up after a second."""
-    options = ["--health-path", "/", "--health-interval", f"{INTERVAL_S:g}s", "--timeout", "1s"]
+    """The balancer over the three, as a newcomer starts it; a hung backend is given up after three seconds. (The others
+    are Python, too: after a second a busy machine may not have let them answer.)"""
+    options = ["--health-path", "/", "--health-interval", f"{INTERVAL_S:g}s", "--timeout", "3s"]
     return Headgate.proxy(processes, port, [site.port.url for site in sites], *options)
 
 
@@ -86,11 +87,10 @@ def test_a_killed_backend_costs_no_request_and_returns(
     assert set(headgate.names(10)) == {"one", "three"}
 
     killed.start()
-    started = time.monotonic()
-    limit_s = INTERVAL_S * (RISE + 1) + 1
     # Thirty, since it starts slowly: a tenth of what the others get.
-    eventually(lambda: killed.name in headgate.names(30), "traffic to the restarted backend", limit_s)
-    assert time.monotonic() - started <= limit_s
+    eventually(lambda: killed.name in headgate.names(30), "traffic to the restarted backend")
+    # So many checks, and no more.
+    headgate.process.stderr.wait_for(rf"{killed.port.number} up: {RISE} checks passed")
 
 
 def test_a_hanging_backend_does_not_hold_up_the_others(headgate: Headgate, sites: list[Site]) -> None:
@@ -109,7 +109,7 @@ def test_a_hanging_backend_does_not_hold_up_the_others(headgate: Headgate, sites
     with ThreadPoolExecutor(6) as clients:
         bodies = Counter(clients.map(ask, range(60)))
     assert bodies[b"one"] + bodies[b"two"] == 60
-    # Those sent to the hanging one were tried elsewhere after its second; all others were answered as ever.
+    # Those sent to the hanging one were tried elsewhere after its time; all others were answered as ever.
     assert sorted(took)[39] < 0.5
     # Down by its checks, not only ejected by the traffic: then their passing again is what brings it back at once.
     eventually(lambda: headgate.backend(hanging.port.url)["state"] == "down", "the checks to fail")

@@ -13,8 +13,6 @@ import threading
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from headgate.cli.admin_client import Connection
 from headgate.cli.common import CommandError
 
@@ -22,21 +20,9 @@ from .conftest import MakeBackend, Run
 from .harness.backends import Backend
 from .harness.backends import Connection as FromBalancer
 from .harness.client import Client
-from .harness.headgate import configuration, pool
+from .harness.headgate import TOKEN, configuration, pool
 from .harness.ports import HeldPort
 from .harness.waiting import PATIENCE_S, eventually
-
-TOKEN = "a-token-of-24-characters"
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> dict[str, object]:
-    return {"bind": f"unix:{tmp_path}/admin.sock"}
-
-
-@pytest.fixture
-def admin(place: dict[str, object]) -> Connection:
-    return Connection(str(place["bind"]))
 
 
 def rewrite(path: Path, config: dict[str, object]) -> None:
@@ -144,7 +130,7 @@ def test_the_admin_api_goes_on_over_an_upgrade(
     with Asking(lambda: admin.get("status"), change) as asking:
         asking.goes_on()
         headgate.process.signal(signal.SIGUSR2)
-        headgate.process.stderr.wait_for("upgraded from ")
+        headgate.wait_upgraded()
         workers = eventually(lambda: admin.get("status")["workers"], "the new workers")
         asking.goes_on()
     assert asking.failed == []
@@ -179,7 +165,8 @@ def test_after_an_upgrade_as_many_workers_as_there_are_are_counted(
         assert headgate.get("/lb/status").json()["workers"] == 2
         before = headgate.get("/lb/status").json()["totals"]["requests"]
         headgate.process.signal(signal.SIGUSR2)
-        eventually(lambda: "have finished" in headgate.process.stderr.text, "the old workers to finish")
+        headgate.wait_upgraded()
+        headgate.process.stderr.wait_for("have finished")
         page = headgate.get("/lb/status").json()
         assert page["workers"] == 2
         assert page["totals"]["requests"] > before, "the counters begin anew"

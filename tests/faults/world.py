@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -25,6 +26,9 @@ TIMEOUTS = {"connect": "1s", "first_byte": "5s", "body_idle": "5s"}
 GET = Ask()
 POST = Ask("POST")
 ALL_METHODS = [GET, GET, POST, Ask("PUT"), Ask("DELETE"), Ask("HEAD"), Ask("POST", size=20_000, chunked=True)]
+
+Span = tuple[float, float]
+"""From when to when, in monotonic seconds."""
 
 # More clients than the 30 that the matrix asks for.
 CLIENTS = 32
@@ -81,9 +85,16 @@ class World:
         path = self.directory / "headgate.json"
         path.write_text(json.dumps(config))
         argv = [*prefix, sys.executable, "-m", "headgate", "run", "-c", str(path)]
+        # The admin API's socket has its process id in its name where another has the plain one; rows side by side have
+        # the same process ids.
+        environment = {**os.environ, "RUNTIME_DIRECTORY": str(self.directory)}
         with self.log_path.open("wb") as log, self.error_path.open("wb") as errors:
             self._process = subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=log if stdout is None else stdout, stderr=errors
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=log if stdout is None else stdout,
+                stderr=errors,
+                env=environment,
             )
         eventually(self._answers, "the balancer to answer", 3 * PATIENCE_S)
 
@@ -115,6 +126,11 @@ class World:
             waiting = [(load, count + 20) for load, count in zip(self._loads, before, strict=True) if load.running]
             eventually(lambda: all(load.count >= count for load, count in waiting), "the clients to be answered")
         return time.monotonic()
+
+    def more(self, load: Load, count: int) -> float:
+        """Let things go on until the clients have made so many more requests, that is: begun some since, where there
+        are more than clients. The time now."""
+        return self.until_asked(load, load.count + count)
 
     def until_asked(self, load: Load, count: int) -> float:
         """Let things go on until the clients have made so many requests. The time now."""
@@ -148,12 +164,32 @@ class World:
         self._process = None
         return code
 
-    def wait_errors(self, text: str, count: int = 1) -> None:
+    def wait_errors(self, text: str, count: int = 1, timeout_s: float = PATIENCE_S) -> None:
         """Wait until the balancer has written this to standard error so often."""
         try:
-            eventually(lambda: self.errors.count(text) >= count, f"{text!r} {count} times")
+            eventually(lambda: self.errors.count(text) >= count, f"{text!r} {count} times", timeout_s)
         except AssertionError as error:
             raise AssertionError(f"{error}; what it has written by now:\n{self.errors[-3000:]}") from None
+
+    def wait_upgraded(self, count: int = 1) -> None:
+        """Wait until the balancer was upgraded so often (SIGUSR2), step by step: two programs start one after the
+        other, each with its workers, and on a busy machine that is a matter of many seconds."""
+        for step, already in (("the new version takes over", 0), ("admin API on", 1), ("old workers finish", 0)):
+            self.wait_errors(step, already + count, 4 * PATIENCE_S)  # as long as the balancer itself has patience
+
+    def kill_worker(self, pid: int) -> Span:
+        """SIGKILL, and wait until it is dead. When that was: from before the signal to after the end, since each may
+        have to wait for the processor."""
+        end = os.pidfd_open(pid)
+        try:
+            before = time.monotonic()
+            os.kill(pid, signal.SIGKILL)
+            poller = select.poll()
+            poller.register(end, select.POLLIN)
+            assert poller.poll(PATIENCE_S * 1000), f"worker {pid} does not die"
+            return before, time.monotonic()
+        finally:
+            os.close(end)
 
     @property
     def worker(self) -> int:
@@ -248,9 +284,12 @@ class World:
         before, after = control.quantile(0.99), fault.quantile(0.99)
         self.note(**{f"{what} before": before, what: after})
         limit = max(2 * before, before + 0.1) + 4 * fault.stall
-        assert after <= limit, (
-            f"{what} {after:.3f} s, {before:.3f} s before, the machine's longest pause {fault.stall:.3f} s"
-        )
+        if after > limit:
+            slowest = sorted(fault.samples, key=lambda sample: -sample.took)[:5]
+            raise AssertionError(
+                f"{what} {after:.3f} s, {before:.3f} s before, the machine's longest pause {fault.stall:.3f} s\n"
+                + "\n".join(f"{sample.took:.3f} s: {sample}" for sample in slowest)
+            )
 
     def once(self, result: Result, servers: Sequence[Server] | None = None) -> None:
         """No request that is not idempotent was seen twice by backends; each answered one exactly once."""
@@ -282,15 +321,21 @@ class World:
             server.kill()
         # The page itself is the one exchange in flight that is left, once the clients and the backends are gone.
         eventually(lambda: self.totals()["inFlight"] <= 1, "the exchanges to end")
-        totals = self.totals()
-        ended = sum(totals["outcomes"].values())
-        accounted = ended + totals["inFlight"]
-        assert totals["requests"] == accounted if self.exact else totals["requests"] >= accounted, totals
+        try:
+            eventually(self._adds_up, "the counters to add up")
+        except AssertionError as error:
+            raise AssertionError(f"{error}; they are {self.totals()}") from None
         self._process.send_signal(signal.SIGTERM)
         code = self._process.wait(PATIENCE_S)
         assert code == 0, f"exit status {code}: {self.errors}"
         for sign in ("Traceback", "AddressSanitizer", "exception in"):
             assert sign not in self.errors, self.errors
+
+    def _adds_up(self) -> bool:
+        """Each request has an outcome, or is in flight. (Another worker may just be counting: see `eventually`.)"""
+        totals = self.totals()
+        accounted = sum(totals["outcomes"].values()) + totals["inFlight"]
+        return bool(totals["requests"] == accounted if self.exact else totals["requests"] >= accounted)
 
     def close(self) -> None:
         """End whatever runs."""

@@ -208,7 +208,7 @@ def test_a_refused_hedge_gives_its_token_back(conversation: Converse) -> None:
 
 
 def test_the_first_one_is_silent_beyond_its_own_time(conversation: Converse) -> None:
-    talk, client, first, second = begin(conversation, timeouts={"first_byte": "80ms"})
+    talk, client, first, second = begin(conversation, timeouts={"first_byte": "400ms"})
     first.is_gone()
     assert talk.stage.totals("a").failed == 1
     second >> ok(b"b")
@@ -217,9 +217,9 @@ def test_the_first_one_is_silent_beyond_its_own_time(conversation: Converse) -> 
 
 
 def test_the_deadline_of_the_first_one_moves_back_with_it(conversation: Converse) -> None:
-    talk, client, first, second = begin(conversation, timeouts={"first_byte": "120ms"})
+    talk, client, first, second = begin(conversation, timeouts={"first_byte": "400ms"})
     second.resets()
-    # Nobody answers: a had its 120 ms from its own start, not from b's end.
+    # Nobody answers: a had its 400 ms from its own start, not from b's end.
     client << Head("HTTP/1.1 504 Gateway Timeout")
     first.is_gone()
     assert talk.stage.totals("a").failed == talk.stage.totals("b").failed == 1
@@ -229,7 +229,7 @@ def test_the_deadline_of_the_first_one_moves_back_with_it(conversation: Converse
 
 
 def test_no_answer_from_either_is_a_timeout_of_each(conversation: Converse) -> None:
-    talk, client, first, second = begin(conversation, timeouts={"first_byte": "60ms"}, retry={**SOON, "retries": 1})
+    talk, client, first, second = begin(conversation, timeouts={"first_byte": "400ms"}, retry={**SOON, "retries": 1})
     client << Head("HTTP/1.1 504 Gateway Timeout")
     first.is_gone()
     second.is_gone()
@@ -526,7 +526,7 @@ def test_the_client_leaves_both(conversation: Converse) -> None:
 
 
 def test_the_time_for_the_whole_request_ends_both(conversation: Converse) -> None:
-    talk, client, first, second = begin(conversation, timeouts={"request": "150ms"})
+    talk, client, first, second = begin(conversation, timeouts={"request": "600ms"})
     client << Head("HTTP/1.1 504 Gateway Timeout")
     first.is_gone()
     second.is_gone()

@@ -9,6 +9,8 @@ cdef enum:
     # write for the last few bytes cost a fifth of the whole request.
     LARGE_BUFFER = 65536 + 4096
 
+# Apart from the bytes: many of these share a line of the cache, and lists of them are walked without touching what the
+# buffers hold.
 cdef struct Buffer:
     Buffer *next
     uint32_t capacity

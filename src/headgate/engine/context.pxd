@@ -1,4 +1,5 @@
 """What all connections of one engine share."""
+from cpython.ref cimport PyObject
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from headgate.engine.accesslog cimport AccessLog
@@ -8,6 +9,14 @@ from headgate.engine.pipes cimport PipePool
 from headgate.engine.reactor cimport Handler, Reactor, TimerQueue
 from headgate.engine.stats cimport MAX_KINDS, Segment, WorkerCounters
 from headgate.engine.tls cimport Tls, TlsDesk
+
+cdef extern from *:
+    """
+    /* As many as one batch of events can begin or end. */
+    #define HG_SPARE_EXCHANGES 256
+    """
+    enum:
+        SPARE_EXCHANGES "HG_SPARE_EXCHANGES"
 
 cdef enum Kind:                 # headgate.errors.Kind; checked against it at import
     KIND_OK = 0
@@ -45,6 +54,7 @@ cdef enum Kind:                 # headgate.errors.Kind; checked against it at im
     KIND_HEDGE_LOST
     KIND_TLS_VERIFY
     KIND_TLS_HANDSHAKE
+    KIND_DRAIN_DEADLINE
     KIND_COUNT
 
 cdef enum Retry:
@@ -82,7 +92,7 @@ cdef class Context(Reactor):
     cdef BufferPool buffers
     cdef PipePool pipes
     cdef uint64_t random[2]
-    cdef object spare_exchange          # the first of a chain of Exchanges that serve nobody; None = there is none
+    cdef PyObject *spare[SPARE_EXCHANGES]   # Exchanges that serve nobody, owned; the last one was used last
     cdef int spare_count
     cdef list rooms                     # WaitingRoom of every pool with limits
     cdef TimerQueue *cork               # how long a response head waits for its first body byte

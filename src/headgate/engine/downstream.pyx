@@ -36,6 +36,7 @@ from headgate.engine.libc_net cimport (
     sockaddr, sockaddr_storage, socklen_t, SOL_TCP, TCP_NODELAY, setsockopt,
 )
 from headgate.engine.model cimport Listener
+from headgate.engine.prefetch cimport EXCHANGE_BYTES, prefetch
 from headgate.engine.proxied cimport proxy_take, report_refused, socket_ends
 from headgate.engine.proxy_protocol cimport PROXY_CUT, PROXY_TIMEOUT, PROXY_UNLISTED, ProxyHeader
 from headgate.engine.reactor cimport Handler
@@ -525,6 +526,8 @@ cdef class ClientConnection(Connection):
                 break
             if not self._make_room():
                 break
+            if self.state == DOWN_IDLE and self.ctx.spare_count:
+                prefetch(self.ctx.spare[self.ctx.spare_count - 1], EXCHANGE_BYTES)
             got = self.receive(SMALL_BUFFER)
             if got > 0:
                 moved += got
@@ -1044,9 +1047,9 @@ cdef class ClientConnection(Connection):
         self._close()
 
     cdef void cut_off(self) noexcept:
-        """The drain's deadline has come."""
+        """The drain's deadline has come. Nobody waits for the client to read an answer of ours, or to send the rest."""
         if self.x is not None and self.x.active:
-            self.x.client_gone(KIND_CLIENT_GONE)
+            self.x.cut_off()
         self._close()
 
     cdef void close_if_idle(self) noexcept:

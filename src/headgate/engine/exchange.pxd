@@ -8,17 +8,23 @@ from headgate.engine.head cimport Field, Head
 from headgate.engine.http1 cimport Answer
 from headgate.engine.logline cimport LogEntry
 from headgate.engine.model cimport Backend, Listener, Pool, Route
-from headgate.engine.reactor cimport Timer
+from headgate.engine.reactor cimport Timer, TimerQueue
 from headgate.engine.stream cimport ExchangeBase, Stream
 from headgate.engine.tls cimport Tls
 from headgate.engine.trace cimport Trace
 from headgate.engine.upstream cimport BackendConnection
 from headgate.engine.waiting cimport WaitingRoom, WaitNode
 
+ctypedef uint8_t truth
+
+cdef enum:
+    REQUEST_FIELDS = 100
+
 cdef class Exchange(ExchangeBase):
+    # What every request needs comes first and lies close together: after a few dozen others it is in no near cache any
+    # more, and each line of 64 bytes is waited for. Truth values are bytes for the same reason.
     cdef Context ctx
     cdef Stream down
-    cdef object next_spare              # Exchange; while this one serves nobody
     cdef Stream up
     cdef Listener listener
     cdef Route route
@@ -28,30 +34,11 @@ cdef class Exchange(ExchangeBase):
     cdef Backend chosen             # already picked for the next attempt
     cdef Backend shown              # of the last attempt, for the log
     cdef set tried
+    cdef Tls tls                    # the client's; None = plain
+    cdef ExchangeBase hedge         # hedge.Hedge: the first attempt, while a second one is under way
     cdef Head request
     cdef Head response
     cdef Timer timer                # first byte, body idle, tunnel idle: one at a time
-    cdef Timer total_timer          # whole request
-    cdef Timer pause_timer          # a hedge is to come, the head waits for its first body byte, or a retry waits
-    cdef ExchangeBase hedge         # hedge.Hedge: the first attempt, while a second one is under way
-    # the queue (waiting.pyx)
-    cdef WaitNode place
-    cdef int64_t queued_ns          # in the queue so far; -1 = never
-    cdef bint queue_spent           # has waited as long as it may
-    # who asks
-    cdef Address peer
-    cdef Address client
-    cdef const char *peer_text      # the connection's
-    cdef const char *client_text
-    cdef uint16_t peer_length
-    cdef uint16_t client_length
-    cdef char client_buffer[48]
-    cdef char id_buffer[32]
-    cdef const char *id_text
-    cdef uint16_t id_length
-    cdef bint trusted
-    cdef bint contradicted          # the trusted peer's Forwarded names another client than its X-Forwarded-For
-    cdef Tls tls                    # the client's; None = plain
     # progress
     cdef int64_t started            # monotonic ns: the request's head was complete
     cdef uint64_t started_wall
@@ -60,48 +47,71 @@ cdef class Exchange(ExchangeBase):
     cdef double retry_after         # seconds that the attempt's answer asks for (429 and 503); -1 = it does not
     cdef int64_t first_byte         # ns since started; -1 = none yet
     cdef int64_t connect_since      # when the first attempt of this run of connect failures began
-    cdef int64_t pause              # ns before the next retry
     cdef uint64_t body_limit        # bytes; 0 = none
     cdef uint64_t bytes_received
     cdef uint64_t bytes_sent
+    cdef int64_t queued_ns          # in the queue (waiting.pyx) so far; -1 = never
     cdef uint16_t attempts          # started, connect failures and stale replays included
     cdef uint16_t counted           # those that count against `retries`
     cdef uint16_t status            # answered, or to be answered
-    cdef uint8_t last_kind
+    cdef uint16_t failed_all        # attempts that did not go well
+    cdef uint8_t failed_kept        # of failed_notes
     cdef uint8_t failed_count       # attempts that failed, the first six of them
-    cdef uint8_t failed_kind[6]
-    cdef int failed_slot[6]
+    cdef uint8_t last_kind
     cdef uint8_t notes              # retry.Note: what the log says besides
     cdef uint8_t to_framing         # of the response to the client
     cdef uint8_t request_framing    # to the backend
-    cdef bint active                # between request_head() and the end
-    cdef bint request_done
-    cdef bint response_begun        # a final head was given to the downstream
-    cdef bint interim_sent          # a 1xx may have reached the client: no retry, but a final answer may still be given
-    cdef bint response_sent         # bytes of the final response may have reached the client
-    cdef bint response_done
-    cdef bint ended                 # the last body bytes carried the end with them
-    cdef bint keep
-    cdef bint tunnel
-    cdef bint tunnel_up_ended
-    cdef bint tunnel_down_ended
-    cdef bint stale_replayed
-    cdef bint paid                  # a token was taken for a retry that has not begun
-    cdef bint hedged                # a second attempt was sent beside one
-    cdef bint excused               # this failure does not count against the backend
-    cdef bint recorded              # to be kept among the decisions, whatever becomes of it
-    cdef bint broken                # an attempt failed, by no fault of the client
-    cdef bint traced                # `trace` is one
-    cdef uint8_t failed_kept        # of failed_notes
-    cdef uint16_t failed_all        # attempts that did not go well
+    cdef truth active               # between request_head() and the end
+    cdef truth request_done
+    cdef truth response_begun       # a final head was given to the downstream
+    cdef truth interim_sent         # a 1xx may have reached the client: no retry, but a final answer may still be given
+    cdef truth response_sent        # bytes of the final response may have reached the client
+    cdef truth response_done
+    cdef truth ended                # the last body bytes carried the end with them
+    cdef truth keep
+    cdef truth tunnel
+    cdef truth tunnel_up_ended
+    cdef truth tunnel_down_ended
+    cdef truth stale_replayed
+    cdef truth paid                 # a token was taken for a retry that has not begun
+    cdef truth hedged               # a second attempt was sent beside one
+    cdef truth excused              # this failure does not count against the backend
+    cdef truth connected
+    cdef truth upgrade_offered
+    cdef truth trusted
+    cdef truth contradicted         # the trusted peer's Forwarded names another client than its X-Forwarded-For
+    cdef truth recorded             # to be kept among the decisions, whatever becomes of it
+    cdef truth broken               # an attempt failed, by no fault of the client
+    cdef truth traced               # `trace` is one
+    cdef truth queue_spent          # has waited as long as it may
+    cdef truth limited              # total_timer runs
+    cdef truth pausing              # pause_timer runs
+    # who asks
+    cdef Address peer
+    cdef Address client
+    cdef const char *peer_text      # the connection's
+    cdef const char *client_text
+    cdef const char *id_text
+    cdef uint16_t peer_length
+    cdef uint16_t client_length
+    cdef uint16_t id_length
+    cdef char id_buffer[32]
+    cdef WaitNode place             # in the queue; its first word tells whether it is
+    cdef Field request_fields[REQUEST_FIELDS]       # as many as the default limit allows; more stand elsewhere
+    # what few need
+    cdef Timer total_timer          # whole request
+    cdef Timer pause_timer          # a hedge is to come, the head waits for its first body byte, or a retry waits
+    cdef int64_t pause              # ns before the next retry
+    cdef char client_buffer[48]
+    cdef uint8_t failed_kind[6]
+    cdef int failed_slot[6]
     cdef AttemptNote *failed_notes  # NULL until the first one (record.pyx)
     cdef Trace trace                # tracing.pyx
     cdef char trace_id_buffer[32]   # of a log line that has it
-    cdef bint connected
-    cdef bint upgrade_offered
 
     cdef void begin(self, Stream down, Listener listener) noexcept
     cdef void reject(self, int kind, int status, const char *reason) noexcept
+    cdef void cut_off(self) noexcept
     cdef void release(self) noexcept
     cdef void _identify(self) noexcept
     cdef void _route(self) noexcept
@@ -141,5 +151,7 @@ cdef class Exchange(ExchangeBase):
     cdef void _queue_timeout(self) noexcept
 
 cdef Exchange exchange_acquire(Context ctx)
+
+cdef void begin_pause(Exchange x, TimerQueue *queue, int kind) noexcept
 
 cdef void report_shortage(Context ctx, str what) noexcept

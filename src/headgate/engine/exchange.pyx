@@ -7,16 +7,17 @@ logged and counted. See stream.pxd for who calls what.
 import logging
 from resource import RLIMIT_NOFILE, getrlimit
 
-from cpython.ref cimport PyObject
+from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint64_t
 from libc.stdio cimport snprintf
-from libc.stdlib cimport free, malloc, realloc
+from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
 from headgate.engine.logline cimport ENTRY_FAILED
 from headgate.engine.address cimport address_format
 from headgate.engine.context cimport (
-    KIND_BAD_HEAD, KIND_BAD_STATUS, KIND_BODY_TIMEOUT, KIND_BODY_TOO_LARGE, KIND_CLIENT_GONE, KIND_FIRST_BYTE_TIMEOUT, KIND_HEDGE_LOST,
+    KIND_BAD_HEAD, KIND_BAD_STATUS, KIND_BODY_TIMEOUT, KIND_BODY_TOO_LARGE, KIND_CLIENT_GONE, KIND_DRAIN_DEADLINE, KIND_FIRST_BYTE_TIMEOUT,
+    KIND_HEDGE_LOST,
     KIND_LOCAL_RESOURCE, KIND_NO_BACKEND, KIND_NO_ROUTE, KIND_OK, KIND_OVERLOADED, KIND_QUEUE_TIMEOUT,
     KIND_REQUEST_TIMEOUT,
     KIND_TLS_HANDSHAKE, KIND_TLS_VERIFY,
@@ -56,13 +57,13 @@ logger = logging.getLogger("headgate.engine")
 cdef extern from *:
     """
     #ifdef HEADGATE_NO_FREELIST
-    #define HG_SPARE_EXCHANGES 0
+    #define HG_MOST_SPARE 0
     #else
-    #define HG_SPARE_EXCHANGES 256
+    #define HG_MOST_SPARE HG_SPARE_EXCHANGES
     #endif
     """
     enum:
-        HG_SPARE_EXCHANGES
+        HG_MOST_SPARE
 
 cdef enum:
     TIMER_FIRST_BYTE = 1
@@ -100,17 +101,34 @@ cdef object _NONE_TRIED = frozenset()
 cdef Exchange exchange_acquire(Context ctx):
     """A fresh exchange, from the spare ones where there is one; None when memory is out."""
     cdef Exchange exchange
-    if ctx.spare_exchange is not None:
-        exchange = <Exchange>ctx.spare_exchange
-        ctx.spare_exchange = exchange.next_spare
+    if ctx.spare_count:
         ctx.spare_count -= 1
-        exchange.next_spare = None
+        exchange = <Exchange><object>ctx.spare[ctx.spare_count]
+        Py_DECREF(exchange)             # the array's reference is ours now
         return exchange
     try:
         exchange = Exchange.__new__(Exchange, ctx)
     except MemoryError:
         return None
     return exchange
+
+
+cdef void begin_pause(Exchange x, TimerQueue *queue, int kind) noexcept:
+    """Call on_timer(kind) when that time has passed."""
+    x.pausing = True
+    x.ctx.arm(&x.pause_timer, queue, kind)
+
+
+cdef inline void stop_pause(Exchange x) noexcept:
+    if x.pausing:
+        x.pausing = False
+        x.ctx.suspend(&x.pause_timer)
+
+
+cdef inline void stop_limit(Exchange x) noexcept:
+    if x.limited:
+        x.limited = False
+        x.ctx.suspend(&x.total_timer)
 
 
 cdef set upgrade_names(Head *head):
@@ -138,7 +156,7 @@ cdef class Exchange(ExchangeBase):
         self.pause_timer.owner = <PyObject *>self
         self.place.owner = <PyObject *>self
         head_init(&self.response, fields, RESPONSE_FIELDS)
-        head_init(&self.request, NULL, 0)
+        head_init(&self.request, self.request_fields, REQUEST_FIELDS)
 
     def __dealloc__(self):
         if self.ctx is not None:
@@ -146,21 +164,22 @@ cdef class Exchange(ExchangeBase):
             self.ctx.disarm(&self.total_timer)
             self.ctx.disarm(&self.pause_timer)
         free(self.response.fields)
-        free(self.request.fields)
+        if self.request.fields != self.request_fields:
+            free(self.request.fields)
         free(self.failed_notes)
 
     cdef void begin(self, Stream down, Listener listener) noexcept:
         """Serve a request that starts to arrive on `down`. The head is parsed into self.request by its codec."""
         cdef uint16_t wanted = listener.limits.headers
-        cdef void *grown
+        cdef void *more
         self.down = down
         self.listener = listener
         if self.request.field_capacity < wanted:
-            grown = realloc(self.request.fields, wanted * sizeof(Field))
-            if grown != NULL:
-                head_init(&self.request, <Field *>grown, wanted)
-            elif self.request.fields == NULL:
-                head_init(&self.request, NULL, 0)
+            more = malloc(wanted * sizeof(Field))
+            if more != NULL:            # else: a request with more than fit is refused
+                if self.request.fields != self.request_fields:
+                    free(self.request.fields)
+                head_init(&self.request, <Field *>more, wanted)
         head_reset(&self.request)
         self.tried = None
         self.bytes_received = self.bytes_sent = 0
@@ -183,8 +202,8 @@ cdef class Exchange(ExchangeBase):
     cdef void release(self) noexcept:
         """Back to the spare ones; nothing refers to this exchange any more."""
         self.ctx.suspend(&self.timer)
-        self.ctx.suspend(&self.total_timer)
-        self.ctx.suspend(&self.pause_timer)
+        stop_limit(self)
+        stop_pause(self)
         self.down = None
         self.up = None
         self.tls = None
@@ -193,9 +212,9 @@ cdef class Exchange(ExchangeBase):
         self.pool = None
         self.backend = self.bound = self.chosen = self.shown = None
         self.tried = None
-        if self.ctx.spare_count < HG_SPARE_EXCHANGES:
-            self.next_spare = self.ctx.spare_exchange
-            self.ctx.spare_exchange = self
+        if self.ctx.spare_count < HG_MOST_SPARE:
+            Py_INCREF(self)
+            self.ctx.spare[self.ctx.spare_count] = <PyObject *>self
             self.ctx.spare_count += 1
         else:
             # One of its own methods may have led here: it lives to the end of the batch, as connections do.
@@ -264,6 +283,7 @@ cdef class Exchange(ExchangeBase):
         if self.request.flags & HEAD_UPGRADE and not self.request.flags & HEAD_H2C:
             self.upgrade_offered = self._upgrade_allowed()
         if self.route.request != NULL:
+            self.limited = True
             self.ctx.arm(&self.total_timer, self.route.request, TIMER_REQUEST)
         self._attempt()
 
@@ -470,7 +490,7 @@ cdef class Exchange(ExchangeBase):
                 return kind
         elif kind != KIND_OK:
             return kind
-        up.attach(self, &self.response, self.request.method, self.request.flags if self.upgrade_offered else self.request.flags & ~HEAD_UPGRADE)
+        up.attach(self, self.down, &self.response, self.request.method, self.request.flags if self.upgrade_offered else self.request.flags & ~HEAD_UPGRADE)
         self.up = up
         if self.pool.hedges:
             hedge_arm(self)
@@ -683,7 +703,7 @@ cdef class Exchange(ExchangeBase):
             self.up.abort()
             self.upstream_failed(KIND_BAD_HEAD)
             return False
-        ctx.suspend(&self.pause_timer)
+        stop_pause(self)
         self.first_byte = ctx.now - self.started
         self.status = <uint16_t>status
         self.response_begun = True
@@ -717,10 +737,13 @@ cdef class Exchange(ExchangeBase):
             return False
         if head.framing == FRAMING_NONE or (head.framing == FRAMING_LENGTH and head.content_length == 0):
             return True
+        if more and head.framing != FRAMING_CHUNKED:
+            ctx.suspend(&self.timer)        # the body bytes in hand come next, and _relayed() sees to it
+            return self.active
         ctx.arm(&self.timer, self.route.body_idle, TIMER_BODY_IDLE)
         if not more:
             if head.framing == FRAMING_LENGTH:
-                ctx.arm(&self.pause_timer, ctx.cork, TIMER_CORK)
+                begin_pause(self, ctx.cork, TIMER_CORK)
             else:
                 self._uncork()
         return self.active
@@ -788,16 +811,17 @@ cdef class Exchange(ExchangeBase):
         self.response_sent = True
         if taken > 0:
             self.bytes_sent += <uint64_t>taken
-            self.ctx.suspend(&self.pause_timer)
+            stop_pause(self)
         if <size_t>taken < size:
             # The client is slow: its own timeout runs (client_write), the backend's does not.
             if not self.tunnel:
                 self.ctx.suspend(&self.timer)
         elif self.tunnel:
             self.ctx.arm(&self.timer, self.route.tunnel_idle, TIMER_TUNNEL_IDLE)
+        elif last:
+            self.ended = True
+            self.ctx.suspend(&self.timer)   # response_end() comes next
         else:
-            if last:
-                self.ended = True
             self.ctx.arm(&self.timer, self.route.body_idle, TIMER_BODY_IDLE)
         return taken
 
@@ -814,7 +838,7 @@ cdef class Exchange(ExchangeBase):
             self._tunnel_over()
             return
         self.ctx.suspend(&self.timer)
-        self.ctx.suspend(&self.pause_timer)
+        stop_pause(self)
         self.response_done = self.response_sent = True
         if self.ended and self.to_framing == FRAMING_CHUNKED:
             sent = self.down.flush()
@@ -845,7 +869,7 @@ cdef class Exchange(ExchangeBase):
         self.response_sent = True
         self.keep = False
         ctx.counters.tunnels += 1
-        ctx.suspend(&self.total_timer)
+        stop_limit(self)
         self.to_framing = FRAMING_TUNNEL
         ctx.arm(&self.timer, self.route.tunnel_idle, TIMER_TUNNEL_IDLE)
         if self.down.flush() == SEND_BROKEN:
@@ -976,7 +1000,7 @@ cdef class Exchange(ExchangeBase):
         """Is another attempt allowed after a failure of this kind? (errors.py, and design: attempt, retries)"""
         if self.response_sent or self.interim_sent or kind >= 64:
             return False
-        if KIND_RETRY[kind] == RETRY_ALWAYS:
+        if KIND_RETRY[kind] == RETRY_ALWAYS or (kind == KIND_DRAIN_DEADLINE and never_sent):
             # Nothing was sent, so any method and size; not counted against `retries`, but bounded in time.
             if self.ctx.now - self.connect_since < CONNECT_RETRY_NS:
                 return True
@@ -1002,7 +1026,7 @@ cdef class Exchange(ExchangeBase):
         if self.pause == 0:
             self.ctx.make_ready(self)
         else:
-            self.ctx.arm(&self.pause_timer, self.ctx.queue(self.pause / 1e9), TIMER_RETRY)
+            begin_pause(self, self.ctx.queue(self.pause / 1e9), TIMER_RETRY)
 
     cdef void on_ready(self) noexcept:
         if self.active and self.up is None and not self.response_begun and self.place.line == NULL:
@@ -1020,7 +1044,7 @@ cdef class Exchange(ExchangeBase):
             # One side broke: the other learns it by a reset, as it would without us.
             self._attempt_over(KIND_OK)
             self.down.abort()
-            self._finish(KIND_OK)
+            self._finish(kind if kind == KIND_DRAIN_DEADLINE else KIND_OK)
             return
         if self.response_begun and not sent:
             # The head still waited for its body: nothing went out, so this can be mended.
@@ -1028,7 +1052,7 @@ cdef class Exchange(ExchangeBase):
             if not sent:
                 if kind == KIND_TRUNCATED:
                     kind = KIND_RESET       # nothing of it was shown, so to the client there was no answer yet
-                self.ctx.suspend(&self.pause_timer)
+                stop_pause(self)
                 self.response_begun = False
                 self.status = 0
         if kind == KIND_STALE and not self.stale_replayed and (self._idempotent() or never_sent) and not sent and not self.interim_sent and self.down.rewind():
@@ -1100,6 +1124,17 @@ cdef class Exchange(ExchangeBase):
         self.keep = False
         self._finish(kind)
 
+    cdef void cut_off(self) noexcept:
+        """The deadline of the engine's drain: what has begun breaks off, the others are told."""
+        self._cancel_upstream(KIND_OK if self.tunnel else KIND_DRAIN_DEADLINE)
+        if self.tunnel or self.response_sent or (self.response_begun and not self.down.discard_unsent()):
+            self.down.abort()
+            self._finish(KIND_DRAIN_DEADLINE)
+        else:
+            self.response_begun = False
+            self.keep = False
+            self._answer(KIND_DRAIN_DEADLINE, KIND_STATUS[<int>KIND_DRAIN_DEADLINE], KIND_WORD[<int>KIND_DRAIN_DEADLINE])
+
     cdef void on_timer(self, int kind) noexcept:
         if kind == TIMER_FIRST_BYTE or kind == TIMER_BODY_IDLE:
             if self.up is not None:
@@ -1166,7 +1201,7 @@ cdef class Exchange(ExchangeBase):
         size = snprintf(body, sizeof(body), b'{"error": "%s", "reason": "%s", "request_id": "%s"}\n', status_text(status), reason, id_copy)
         if size >= <int>sizeof(body):
             size = sizeof(body) - 1
-        if status == 503:
+        if status == 503 and kind != KIND_DRAIN_DEADLINE:     # there the backend may have done what it was asked for
             retry_after = b"Retry-After: 1\r\n"
         self.say(kind, status, retry_after, "application/json", body, size)
 

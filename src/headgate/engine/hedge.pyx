@@ -25,7 +25,7 @@ from headgate.engine.budget cimport budget_refund, budget_withdraw
 from headgate.engine.context cimport (
     KIND_BAD_HEAD, KIND_BAD_STATUS, KIND_FIRST_BYTE_TIMEOUT, KIND_HEDGE_LOST, KIND_LOCAL_RESOURCE, KIND_OK, KIND_RETRY, RETRY_ALWAYS, Context,
 )
-from headgate.engine.exchange cimport Exchange
+from headgate.engine.exchange cimport Exchange, begin_pause
 from headgate.engine.head cimport FRAMING_NONE, Field, Head
 from headgate.engine.http1 cimport head_init
 from headgate.engine.model cimport Backend
@@ -49,7 +49,7 @@ cdef void hedge_arm(Exchange x) noexcept:
         return
     queue = x.pool.hedge_queue(x.ctx)
     if queue != NULL:
-        x.ctx.arm(&x.pause_timer, queue, TIMER_HEDGE)
+        begin_pause(x, queue, TIMER_HEDGE)
 
 
 cdef Backend _other(Exchange x):

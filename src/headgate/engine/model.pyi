@@ -141,6 +141,9 @@ class Backend:
     @property
     def succeeded(self) -> int:
         """Attempts that succeeded so far in this worker."""
+    @property
+    def learned_idle_s(self) -> float:
+        """After how many idle seconds it was seen to close a connection; 0.0 = not known."""
     eligible: bool
     """May be picked for a new session."""
     bound_ok: bool

@@ -10,6 +10,7 @@ from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 
+from headgate.engine.prefetch cimport CONNECTION_BYTES, prefetch
 from headgate.engine.libc_net cimport (
     CLOCK_MONOTONIC, EFD_CLOEXEC, EFD_NONBLOCK, EINTR, ENOMEM, EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLLIN, TFD_CLOEXEC,
     TFD_NONBLOCK, clock_gettime, close, epoll_create1, epoll_ctl, epoll_event, epoll_wait, errno, eventfd,
@@ -384,6 +385,10 @@ cdef class Reactor:
         self.in_batch = True
         self.before_events()
         for i in range(count):
+            if i + 1 < count:
+                slot = <uint32_t>self._events[i + 1].data.u64
+                if slot < self._slot_capacity:
+                    prefetch(self._handlers[slot], CONNECTION_BYTES)
             data = self._events[i].data.u64
             slot = <uint32_t>data
             if slot >= self._slot_capacity:

@@ -10,7 +10,7 @@ from headgate.engine.model cimport Backend
 from headgate.engine.pipes cimport Pipe
 from headgate.engine.proxied cimport Prelude
 from headgate.engine.reactor cimport Timer, TimerQueue
-from headgate.engine.stream cimport ExchangeBase
+from headgate.engine.stream cimport ExchangeBase, Stream
 
 cdef enum UpstreamState:
     UP_CLOSED = 0
@@ -36,6 +36,8 @@ cdef class BackendConnection(Connection):
     cdef uint32_t address_index
     cdef uint32_t addresses_left
     cdef uint32_t era           # the backend's when this began
+    cdef void *down             # the exchange's client connection and the fields of its response's head, to be prefetched only:
+    cdef void *fields           # they may be gone
     cdef Head *head             # where the response head is parsed; the exchange's
     cdef uint8_t state          # UpstreamState
     cdef uint8_t in_framing
@@ -60,7 +62,7 @@ cdef class BackendConnection(Connection):
     cdef int _connect_next(self) noexcept
     cdef TimerQueue *_connect_time(self) noexcept
     cdef void _uncount(self) noexcept
-    cdef void attach(self, ExchangeBase exchange, Head *head, uint8_t method, uint16_t flags) noexcept
+    cdef void attach(self, ExchangeBase exchange, Stream down, Head *head, uint8_t method, uint16_t flags) noexcept
     cdef void detach(self, bint keep) noexcept                      # the exchange is done with it
     cdef void _connected(self) noexcept
     cdef void _established(self) noexcept

@@ -29,8 +29,9 @@ from headgate.engine.libc_net cimport (
 )
 from headgate.engine.model cimport Backend
 from headgate.engine.pipes cimport Pipe, pipe_acquire, pipe_release
+from headgate.engine.prefetch cimport CONNECTION_BYTES, EXCHANGE_BYTES, FIELDS_BYTES, prefetch
 from headgate.engine.proxied cimport prelude_send
-from headgate.engine.stream cimport SEND_BROKEN, ExchangeBase
+from headgate.engine.stream cimport SEND_BROKEN, ExchangeBase, Stream
 from headgate.engine.tls cimport TLS_DONE, TLS_GONE, TLS_NO_BUFFER, TLS_WAIT, Tls
 from headgate.engine.waiting cimport NO_PLACE, give_connection, take_connection
 
@@ -316,10 +317,12 @@ cdef class BackendConnection(Connection):
 
     # -- one exchange -------------------------------------------------------------------------------------------
 
-    cdef void attach(self, ExchangeBase exchange, Head *head, uint8_t method, uint16_t flags) noexcept:
+    cdef void attach(self, ExchangeBase exchange, Stream down, Head *head, uint8_t method, uint16_t flags) noexcept:
         """Serve `exchange`; its response head is parsed into `head`."""
         self.exchange = exchange
+        self.down = <void *>down
         self.head = head
+        self.fields = head.fields
         self.attached_at = self.ctx.now
         head_reset(head)
         self.request_method = method
@@ -511,6 +514,9 @@ cdef class BackendConnection(Connection):
             if self.inbuf != NULL and self.in_end == self.inbuf.capacity:
                 if not self._grow_head():
                     break
+            prefetch(<void *>self.exchange, EXCHANGE_BYTES)
+            prefetch(self.down, CONNECTION_BYTES)
+            prefetch(self.fields, FIELDS_BYTES)
             got = self.receive(want if moved else SMALL_BUFFER)
             if got > 0:
                 moved += got

@@ -17,6 +17,7 @@ cdef struct Line:               # FIFO
     bint blocked                # its first one could not be placed in this round
 
 cdef struct WaitNode:           # one in each exchange
+    bint counted                # holds a place in the queue
     WaitNode *previous          # in its line
     WaitNode *next
     WaitNode *before            # among all that wait here, by age
@@ -24,7 +25,6 @@ cdef struct WaitNode:           # one in each exchange
     Line *line                  # NULL while it does not wait
     int64_t since
     PyObject *owner             # ExchangeBase, borrowed: it leaves before it dies
-    bint counted                # holds a place in the queue
 
 cdef class BoundLine:           # those who wait for one backend
     cdef Line line

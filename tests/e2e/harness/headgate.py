@@ -18,6 +18,9 @@ from .wire import Response
 
 COMMAND = [sys.executable, "-m", "headgate"]
 
+# For the admin API where it is on TCP.
+TOKEN = "a-token-of-24-characters"
+
 # Most tests are about something else than health, and count connections: no checks unless a test asks for them.
 NO_HEALTH: Mapping[str, object] = {"type": "none"}
 
@@ -81,7 +84,9 @@ class Headgate:
 
     def wait_ready(self) -> None:
         """Wait until the listener accepts connections, or the program ends (which fails the test)."""
-        eventually(lambda: self.port.accepts() or not self.process.running, "the listener to open")
+        # A start is one program after the other, the supervisor and each worker: seconds of the processor.
+        what = "the listener to open"
+        eventually(lambda: self.port.accepts() or not self.process.running, what, 4 * PATIENCE_S)
         assert self.process.running, self.process.output
 
     @property
@@ -122,6 +127,11 @@ class Headgate:
     def workers(self) -> list[int]:
         """Process ids of the workers."""
         return memory.children(self.process.pid)
+
+    def wait_upgraded(self, count: int = 1) -> None:
+        """Wait until SIGUSR2 was obeyed so often, step by step: a trial, then the new version, each with workers."""
+        for step in ("the new version is tried", "the new version takes over", "upgraded from "):
+            self.process.stderr.wait_for(step, count, 4 * PATIENCE_S)  # as long as the balancer itself has patience
 
     def stop(self, timeout_s: float = PATIENCE_S) -> int:
         """SIGTERM; returns the exit status."""

@@ -136,8 +136,8 @@ def reset_at_byte_n(world: World) -> None:
         long, chunked = Ask(size=30_000), Ask(target="/chunked?size=30000")
         load = world.load(long, chunked, GET, POST, Ask("POST", size=20_000, chunked=True), rate=20)
         world.run(0.5)
-        relay.tell(1)
         fault = time.monotonic()
+        relay.tell(1)
         world.run(2.5)
         world.until_asked(load, 1500)
         result = load.stop()
@@ -236,7 +236,7 @@ def body_that_stalls(world: World) -> None:
     world.note(shortest_s=min(took), longest_s=max(took))
     # Late by the timer's slack (a 64th), never early.
     assert min(took) >= 5
-    assert max(took) <= 5 * (1 + 1 / 32) + 0.5 + result.stall, (max(took), result.stall)
+    assert max(took) <= 5 * (1 + 1 / 32) + 0.5 + 4 * result.stall, (max(took), result.stall)
     awaited(lambda: sum(len(server.seen("ended")) for server in world.servers) == 64, "the backends to be let go")
     # What is kept open to the backends goes by the bystanders, and is none of these.
     awaited(lambda: world.descriptors() - world.idle() <= descriptors + 8, "the descriptors to be closed")

@@ -17,8 +17,8 @@ from ...e2e.harness.wire import Reader
 from ..load import Ask, Result, connect, in_process
 from ..matrix import row
 from ..network import command
-from ..servers import Connection, body_of, query_of
-from ..world import CLIENTS, GET, POST, World
+from ..servers import Connection, body_of, path_of, query_of
+from ..world import CLIENTS, GET, POST, Span, World
 
 # Two cores carry the whole machine: more workers would only wait for each other.
 WORKERS = 3
@@ -26,12 +26,12 @@ FRESH = [Ask(close=True), Ask("POST", close=True)]
 ALL = [GET, GET, POST, Ask(close=True), Ask("PUT"), Ask(size=20_000)]
 
 
-def overlapping(result: Result, moments: list[float]) -> list[str]:
-    """Failed requests that were not under way at any of these moments (a little before, a little after)."""
+def strays(result: Result, killed: list[Span]) -> list[str]:
+    """Failed requests that were not under way while any of these workers was killed."""
     return [
         str(sample)
         for sample in result.failed
-        if not any(sample.start <= moment <= sample.end + 0.05 for moment in moments)
+        if not any(sample.start <= after and before <= sample.end for before, after in killed)
     ]
 
 
@@ -62,8 +62,8 @@ def fill_and_rotate(world: World, path: Path) -> None:
     world.signal(signal.SIGUSR1)
     eventually(lambda: path.exists(), "the log to be opened anew")
     rotated.unlink()
-    before = path.stat().st_size
-    eventually(lambda: path.stat().st_size > before, "the new log to be written")
+    # Not "to grow": the disk may be full again by the first look.
+    eventually(lambda: path.stat().st_size > 0, "the new log to be written")
     world.none_failed(load.stop())
 
 
@@ -76,17 +76,17 @@ def workers_killed(world: World) -> None:
     world.headgate(top={"workers": WORKERS})
     load = world.load(*FRESH)
     world.run(0.5)
-    killed: list[float] = []
+    killed: list[Span] = []
     for number in range(1, 21):
         victim = min(world.workers)  # the oldest: it serves
-        killed.append(time.monotonic())
-        os.kill(victim, signal.SIGKILL)
+        killed.append(world.kill_worker(victim))
         eventually(partial(replaced, world, victim), "a replacement")
         world.wait_errors("serves again", number)
         world.run(0.05)
     world.run(0.3)
     result = load.stop()
-    assert not (strays := overlapping(result, killed)), strays[:5]
+    unexplained = strays(result, killed)
+    assert not unexplained, unexplained[:5]
     refused = [sample for sample in result.failed if "Refused" in sample.failed]
     assert not refused, refused[:3]
     # From one's end to the next one's service: what the supervisor waits and what a start costs the processor is less
@@ -120,6 +120,8 @@ def worker_stopped(world: World) -> None:
     world.run(0.5)
     victim = world.workers[0]
     os.kill(victim, signal.SIGSTOP)
+    # It runs on until the signal reaches it, and may take in somebody more until then.
+    eventually(partial(is_stopped, victim), "it to stop")
     stopped = time.monotonic()
     eventually(lambda: victim not in world.workers, "the watchdog to kill it")
     noticed = time.monotonic()
@@ -134,22 +136,38 @@ def worker_stopped(world: World) -> None:
     world.note(requests=len(result), failed=len(result.failed), killed_s=noticed - stopped, longest=during.longest)
 
 
+def is_stopped(pid: int) -> bool:
+    """Does every thread of that process stand still (proc(5))?"""
+    states = [path.read_text().rpartition(")")[2].split()[0] for path in Path(f"/proc/{pid}/task").glob("*/stat")]
+    return set(states) == {"T"}
+
+
 @row(30)
 def supervisor_killed(world: World) -> None:
     """The supervisor is killed: workers close their listeners, finish what is in flight, and exit; a restart binds at
     once."""
-    world.backends(1)
-    world.headgate(top={"workers": 2})
+
+    def script(connection: Connection) -> None:
+        """Answers /held once it is told to, however long all else takes."""
+        while (request := connection.head()) is not None:
+            while path_of(request) == "/held" and not connection.mode:
+                time.sleep(0.01)
+            connection.serve(request)
+
+    (server,) = world.backends(1, script)
+    patient: dict[str, object] = {"timeouts": {"first_byte": "60s"}}
+    world.headgate(top={"workers": 2}, pool=patient)
     workers = world.workers
     with connect(world.address) as sock:
-        sock.sendall(b"GET /?wait=1000&size=5 HTTP/1.1\r\nHost: h.example\r\nX-Id: slow\r\n\r\n")
-        eventually(lambda: world.servers[0].seen("head"), "the request to arrive")
+        sock.sendall(b"GET /held?size=5 HTTP/1.1\r\nHost: h.example\r\nX-Id: slow\r\n\r\n")
+        eventually(lambda: server.seen("head"), "the request to arrive")
         world.signal(signal.SIGKILL)
         assert world.wait_end() == -signal.SIGKILL
         eventually(lambda: not accepts(world), "the listeners to close")
         assert any(Path(f"/proc/{worker}/exe").exists() for worker in workers), "nobody waits for the request"
         # A restart does not wait for what is still in flight.
-        world.headgate(top={"workers": 2})
+        world.headgate(top={"workers": 2}, pool=patient)
+        server.tell(1)
         answer = Reader(lambda: sock.recv(65536)).response()
         assert (answer.status, answer.body) == (200, body_of("slow", 5))
     for worker in workers:
@@ -310,7 +328,7 @@ def upgraded(world: World) -> None:
     (world.directory / "headgate.json").write_text(good)
     before = world.totals()["requests"]
     world.signal(signal.SIGUSR2)
-    world.wait_errors("old workers finish")
+    world.wait_upgraded()
     eventually(lambda: len(world.workers) == 3, "the old worker without a tunnel to finish")
     assert world.pid == pid
     assert len(set(world.workers) & set(old)) == 1
@@ -328,7 +346,7 @@ def stopped(world: World) -> None:
     before the drain's deadline."""
     world.backends(2)
     world.headgate(
-        listener={"ready_path": "/ready"}, top={"supervisor": {"notice": "1s", "drain": "20s"}, "workers": 2}
+        listener={"ready_path": "/ready"}, top={"supervisor": {"notice": "3s", "drain": "20s"}, "workers": 2}
     )
     load = world.load(*ALL, Ask(target="/?wait=300"))
     world.run(0.5)
@@ -337,15 +355,15 @@ def stopped(world: World) -> None:
     world.signal(signal.SIGTERM)
     eventually(lambda: world.get("/ready").status == 503, "ready_path to say so")
     told = time.monotonic()
-    assert told - began < 1, "the listeners were about to close"
     assert world.wait_end() == 0
     took = time.monotonic() - began
     result = load.stop()
     before = result.between(0, told)
     world.none_failed(before)
-    # Who still comes after the notice is refused, or reset where that happened in the listener's queue.
-    late = [sample for sample in result.failed if "Refused" not in sample.failed and sample.start < began + 1]
-    assert not late, late[:3]
+    # While the notice lasts all are served. Who still comes after it is refused, or reset where that happened in the
+    # listener's queue, or on a connection that was not used meanwhile. (Two seconds are time enough to come.)
+    early = [sample for sample in result.failed if sample.end < began + 3 or sample.start < began + 1]
+    assert not early, early[:3]
     assert took < 15, took
     assert "cut off" not in world.errors
     world.note(took=took)

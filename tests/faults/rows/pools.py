@@ -31,14 +31,15 @@ def all_down(world: World) -> None:
     # Not when each is down or ejected: while fewer than half are routable an ejected one is asked, until its checks say
     # too that it is down.
     down = awaited(lambda: world.status()["pools"][0]["standIn"] is not None, "nothing to be routable")
-    known = world.run(0.8)
-    servers[0].start()
+    world.more(load, 100)
     back = time.monotonic()
+    servers[0].start()
     recovered = world.wait_state(servers[0], "up")
     world.run(1)
     result = load.stop()
     world.note(noticed_s=down - killed, recovered_s=recovered - back)
-    during = result.between(known - 0.4, known - 0.05)
+    # The worker that said so does not ask them any more; and none of these can have met the one that comes back.
+    during = result.between(down).where(lambda sample: sample.end < back)
     assert len(during) > 20
     assert during.statuses == {503: len(during)}, during.statuses
     assert all(sample.retry_after for sample in during.samples), "503 without Retry-After"
@@ -47,8 +48,8 @@ def all_down(world: World) -> None:
     # Until it was known each was tried and refused, which is quick as well.
     until_known = result.between(killed + 0.1, down)
     assert set(until_known.statuses) <= {502, 503}, until_known.statuses
-    # One pass is enough: the next check comes within the interval of 5 s.
-    assert recovered - back < 5.5 + 4 * result.stall, recovered - back
+    # One pass is enough.
+    assert "up: a check passed, and nothing else in the pool is routable" in world.errors, world.errors
     world.none_failed(result.between(recovered), "afterwards")
     # No herd: who came back gets what the clients ask for, once each, and nothing that was held back or is tried again.
     came = [entry for entry in servers[0].seen("head") if entry.time >= back]
@@ -70,6 +71,7 @@ def flapping(world: World) -> None:
     for _ in range(30 if world.long else 4):
         flapper.kill()
         world.run(0.45, 1)
+        world.more(load, 2 * CLIENTS)  # it is missed, however long the clients had to wait for the processor
         flapper.start()
         world.run(0.45, 1)
     result = load.stop()
@@ -142,25 +144,34 @@ def narrow_link(world: World) -> None:
     bystanders = world.load(GET)
     world.run(1)
     shared[0] = 1
+    # Each has begun, and got what it may have before the link is felt: from then on little comes.
     awaited(lambda: world.totals()["connections"] >= 2 * CLIENTS, "the downloads to begin")
-    world.run(0.7)
-    before, taken = world.memory(), world.totals()["bytesSent"]
+    taken = -1
+    while (now := received(world)) > taken + 2**18:
+        taken = now
+        world.run(0.5)
+    before = world.memory()
     end = time.monotonic() + (30 if world.long else 2)
     most = before
     while time.monotonic() < end:
         most = max(most, world.memory())
         time.sleep(0.05)
-    sent = sum(backend["bytesReceived"] for backend in world.status()["backends"])
+    sent = received(world)
     shared[0] = 2
     came = downloading()
     assert isinstance(came, int)
     result = bystanders.stop()
-    world.note(received=came, from_backends=sent, before=taken, growth_kib=(most - before) // 1024)
+    world.note(received=came, from_backends=sent, growth_kib=(most - before) // 1024)
     assert came > 100_000, "the link carried nothing"
     # What is neither at the clients nor in flight waits in the kernel's send buffers: some megabytes each, never all.
     assert sent < CLIENTS * size / 5, sent
     assert most - before < 2 * 2**20, most - before
     world.none_failed(result, "others")
+
+
+def received(world: World) -> int:
+    """Bytes that came from backends so far."""
+    return sum(backend["bytesReceived"] for backend in world.status()["backends"])
 
 
 def failing_when_told(connection: Connection) -> None:

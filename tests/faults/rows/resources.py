@@ -16,7 +16,7 @@ from .. import network
 from ..load import Ask, connect, in_process
 from ..matrix import row
 from ..servers import Connection, path_of
-from ..world import GET, World, awaited
+from ..world import CLIENTS, GET, World, awaited
 
 
 @row(23)
@@ -35,10 +35,13 @@ def descriptors_run_out(world: World) -> None:
     poller = select.poll()
     for sock in held:
         poller.register(sock, select.POLLIN)
-    answered = set()
-    deadline = time.monotonic() + 1.5
-    while time.monotonic() < deadline:
-        answered |= {fd for fd, _ in poller.poll(50)}
+    answered: set[int] = set()
+    news = time.monotonic()
+    while time.monotonic() < news + 1.5:  # nobody more for so long: those that are in are in
+        if more := {fd for fd, _ in poller.poll(50)} - answered:
+            answered |= more
+            news = time.monotonic()
+        time.sleep(0.02)
     used, start = world.processor_s(), time.monotonic()
     world.run(1.5, 10)
     share = (world.processor_s() - used) / (time.monotonic() - start)
@@ -58,6 +61,7 @@ def descriptors_run_out(world: World) -> None:
         for sock in inside:
             assert select.select([sock], [], [], 10)[0], "neither an answer nor an end"
             said[sock.recv(65536, socket.MSG_PEEK)[9:12].decode()] += 1
+    world.wait_errors("out of open files")  # the worker tells the supervisor, which writes it
     shortages = [line for line in world.errors.splitlines() if "out of open files" in line]
     world.note(served_while_full=served_while_full, processor_share=share, short=dict(said), lines=len(shortages))
     assert set(said) == {"200", "503"}, said
@@ -141,21 +145,24 @@ def nobody_reads_the_log(world: World) -> None:
     # From here on nobody reads: a pipe holds 64 KiB, and the balancer's own buffer has an end too.
     stopped = time.monotonic()
     world.run(2, 60)
+    world.more(load, 200)
     result = load.stop()
     world.none_failed(result)
     world.as_fast(result.between(stopped), result.between(start, stopped))
     dropped = world.totals()["logDropped"]
     world.note(dropped=dropped)
-    # The reader comes back, and so do the lines.
-    assert drain(time.monotonic() + 0.5) > 60_000
-    world.get("/?size=1")
-    deadline = time.monotonic() + 10
-    tail = b""
+    # The reader comes back, and so do the lines: those that wait, and, once they have made room, new ones.
     os.set_blocking(read_fd, False)
-    while b"/?size=1 " not in tail and time.monotonic() < deadline:
+    came = b""
+
+    def back() -> bool:
+        nonlocal came
+        world.get("/?size=1")
         if select.select([read_fd], [], [], 0.1)[0]:
-            tail += os.read(read_fd, 1 << 20)
-    assert b"/?size=1 " in tail, "no line came after the reader had"
+            came += os.read(read_fd, 1 << 20)
+        return len(came) > 60_000 and b"/?size=1 " in came
+
+    awaited(back, "the lines to come again after the reader")
     os.close(read_fd)
 
 
@@ -225,7 +232,8 @@ def memory_pressure(world: World) -> None:
         time.sleep(0.02)
     seen = filling()
     assert isinstance(seen, Counter)
-    ended = time.monotonic()
+    # They are thousands: it takes a moment until the end of each was seen, and its buffer is free.
+    ended = awaited(lambda: of_others(world) <= 0, "the end of those that filled it")
     world.run(1)
     result = load.stop()
     world.note(cap_kib=cap // 1024, growth_kib=(most - before) // 1024, filled=dict(seen))
@@ -235,8 +243,18 @@ def memory_pressure(world: World) -> None:
     # Above the cap others are told 503, and nothing worse; below it, before and after, nobody is told anything.
     assert set(result.reasons) <= {"GET status 503"}, result.reasons
     world.none_failed(result.between(0, control), "before")
-    world.none_failed(result.between(ended + 0.2), "afterwards")
+    world.none_failed(result.between(ended), "afterwards")
     assert seen["503"] > 0, seen
+
+
+def of_others(world: World) -> int:
+    """Connections that are none of the load's, nor that which asks."""
+    answer = world.get("/lb/status")
+    if answer.status != 200:
+        return 1
+    connections = answer.json()["totals"]["connections"]
+    assert isinstance(connections, int)
+    return connections - CLIENTS - 1
 
 
 @row(44)
@@ -279,9 +297,9 @@ def idle_clients(world: World) -> None:
     opened = time.monotonic()
     end = world.run(1)
     per_connection = (world.memory() - before) / count
+    result = load.stop()  # before ten thousand ends have to be seen to
     shared[0] = 1
     assert holding() == count
-    result = load.stop()
     world.note(bytes_per_connection=per_connection)
     # nginx takes 550 and HAProxy 1,140 bytes; this is an upper bound for what an allocator makes of some hundred.
     assert per_connection < 1500, per_connection
