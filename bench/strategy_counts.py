@@ -31,6 +31,7 @@ from headgate.balancing.base import Context
 from headgate.balancing.registry import BUILT_IN, build
 from headgate.engine import hash64
 from headgate.engine.clock import clock
+from headgate.engine.stats import BackendTotals
 
 from .check import ROOT, make_mark, total
 from .conversation import CASES
@@ -89,8 +90,14 @@ class Crowd:
                     asked = backend.recv(65536)
                     if asked.endswith(b"\r\n\r\n"):
                         self._asked.append(backend)
-            if len(self._asked) == CLIENTS:
+            # All others wait, so that so many are in flight whenever a backend is picked.
+            if len(self._asked) == CLIENTS and count > 0:
                 self._asked.popleft().sendall(self._case.response)
+        self._stage.settle()
+
+    def totals(self, number: int) -> BackendTotals:
+        """The counters of one backend."""
+        return self._stage.totals(f"b{number}")
 
     def close(self) -> None:
         for each in (*self._clients.values(), *self._backends.values(), *self._listening.values()):

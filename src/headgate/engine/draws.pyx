@@ -20,6 +20,12 @@ cdef extern from *:
     # A word as an index below a limit: each has the same chance, up to limit / 2**64.
     uint64_t headgate_scaled(uint64_t word, uint64_t below) noexcept nogil
 
+cdef Py_ssize_t _length(list entries) except -1:
+    if entries is None:
+        raise TypeError("entries to draw from, please, not None")
+    return PyList_GET_SIZE(entries)
+
+
 cdef enum:
     # Draws fall on the same entry this often in a row only where one has nearly all of the lots.
     AGAIN = 4
@@ -65,7 +71,7 @@ cdef class Draws:
 
     cpdef tuple two(self, list entries):
         """Two entries, the first of them evenly spread; both may be the same. IndexError where there is none."""
-        cdef Py_ssize_t n = PyList_GET_SIZE(entries)
+        cdef Py_ssize_t n = _length(entries)
         if n == 0:
             raise IndexError("nothing to draw from")
         first = entries[self._even(n)]
@@ -73,7 +79,7 @@ cdef class Draws:
 
     cpdef tuple two_places(self, list entries):
         """Entries at two places, the first of them evenly spread. IndexError where there are fewer."""
-        cdef Py_ssize_t n = PyList_GET_SIZE(entries)
+        cdef Py_ssize_t n = _length(entries)
         cdef uint64_t i, j
         if n < 2:
             raise IndexError("there are no two to draw")
@@ -84,7 +90,7 @@ cdef class Draws:
     cpdef tuple two_others(self, list entries):
         """Two entries that are not the same object, the first of them evenly spread: the second is any other, in proportion to how
         often each stands there. The same one twice where there is no other. IndexError where there is none."""
-        cdef Py_ssize_t n = PyList_GET_SIZE(entries)
+        cdef Py_ssize_t n = _length(entries)
         cdef int draw
         cdef list others
         if n == 0:

@@ -98,3 +98,14 @@ def test_where_there_is_nothing_to_draw_from_that_is_said() -> None:
     for draw, entries in ((draws.two, []), (draws.two_others, []), (draws.two_places, ["a"])):
         with pytest.raises(IndexError):
             draw(entries)
+
+
+@pytest.mark.parametrize("draw", ["two", "two_places", "two_others"])
+def test_nothing_to_draw_from_is_an_error_and_no_crash(draw: str) -> None:
+    draws = Draws(Random(1))
+    with pytest.raises(TypeError):
+        getattr(draws, draw)(None)
+    with pytest.raises(TypeError):
+        getattr(draws, draw)(("a", "b"))
+    with pytest.raises(IndexError):
+        getattr(draws, draw)([])
