@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from operator import length_hint
 
 from headgate.balancing.base import Backend, Context, Grounds, Request, Score, rotated, usable
+from headgate.balancing.signature import Takes
 from headgate.balancing.weighted_round_robin import WeightedRoundRobin
 
 # Turns in one list, so that with few backends it is not begun anew all the time: then a pick is a step of an iterator.
@@ -20,6 +21,8 @@ class RoundRobin:
 
     Also the fallback of every pool, so it takes nothing but the set: no clock, no random source.
     """
+
+    __signature__ = Takes(anywhere=True)
 
     def __init__(self, context: Context | None = None) -> None:
         self._order: list[Backend] = []
