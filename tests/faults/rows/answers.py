@@ -227,7 +227,7 @@ def body_that_stalls(world: World) -> None:
     bystanders = world.load(GET, rate=5)
     world.run(0.7, 1)
     before = world.memory()
-    descriptors = world.descriptors() - world.idle()
+    descriptors = world.lasting_descriptors()
     stalled = world.load(Ask(target="/cut?size=200000"), clients=64, rate=0, each=1, name="s")
     result = stalled.join()
     assert len(result.failed) == 64, result.statuses
@@ -238,8 +238,7 @@ def body_that_stalls(world: World) -> None:
     assert min(took) >= 5
     assert max(took) <= 5 * (1 + 1 / 32) + 0.5 + 4 * result.stall, (max(took), result.stall)
     awaited(lambda: sum(len(server.seen("ended")) for server in world.servers) == 64, "the backends to be let go")
-    # What is kept open to the backends goes by the bystanders, and is none of these.
-    awaited(lambda: world.descriptors() - world.idle() <= descriptors + 8, "the descriptors to be closed")
+    awaited(lambda: world.lasting_descriptors() <= descriptors + 8, "the descriptors to be closed")
     growth = world.memory() - before
     world.note(growth_kib=growth // 1024)
     # A buffer for each would be 64 x 64 KiB; free lists may keep some of it.
