@@ -7,6 +7,10 @@ checks nothing; what a real proxy costs above it is the price of doing its work.
 from libc.errno cimport EAGAIN, EINTR, errno
 from posix.unistd cimport close
 
+from bench.sockets cimport (
+    AF_INET, IPPROTO_TCP, SOCK_STREAM, TCP_NODELAY, connect, htons, inet_pton, setsockopt, sockaddr, sockaddr_in, socket, socklen_t,
+)
+
 cdef extern from "sys/epoll.h" nogil:
     cdef union epoll_data:
         int fd
@@ -19,32 +23,10 @@ cdef extern from "sys/epoll.h" nogil:
     int epoll_wait(int epfd, epoll_event *events, int maxevents, int timeout)
 
 cdef extern from "sys/socket.h" nogil:
-    ctypedef unsigned int socklen_t
-    cdef struct sockaddr:
-        pass
-    int AF_INET, SOCK_STREAM, MSG_NOSIGNAL
-    int socket(int domain, int type, int protocol)
+    int MSG_NOSIGNAL
     int accept(int fd, sockaddr *address, socklen_t *length)
-    int connect(int fd, const sockaddr *address, socklen_t length)
-    int setsockopt(int fd, int level, int name, const void *value, socklen_t length)
     ssize_t recv(int fd, void *buffer, size_t length, int flags)
     ssize_t send(int fd, const void *buffer, size_t length, int flags)
-
-cdef extern from "netinet/in.h" nogil:
-    int IPPROTO_TCP
-    cdef struct in_addr:
-        unsigned int s_addr
-    cdef struct sockaddr_in:
-        unsigned short sin_family
-        unsigned short sin_port
-        in_addr sin_addr
-    unsigned short htons(unsigned short value)
-
-cdef extern from "netinet/tcp.h" nogil:
-    int TCP_NODELAY
-
-cdef extern from "arpa/inet.h" nogil:
-    int inet_pton(int family, const char *text, void *address)
 
 cdef extern from "fcntl.h" nogil:
     int O_NONBLOCK, F_SETFL, F_SETPIPE_SZ, SPLICE_F_MOVE, SPLICE_F_NONBLOCK

@@ -26,7 +26,8 @@ def _built(name: str) -> Path:
 def build(name: str = "floor") -> None:
     """Compile the relay unless that was done since it was last changed. CalledProcessError when it cannot be."""
     source, target = _HERE / f"{name}.pyx", _built(name)
-    if target.exists() and target.stat().st_mtime > source.stat().st_mtime:
+    changed = max(file.stat().st_mtime for file in (source, _HERE / "sockets.pxd"))
+    if target.exists() and target.stat().st_mtime > changed:
         return
     _RESULTS.mkdir(exist_ok=True)
     between = _RESULTS / f"{name}.c"

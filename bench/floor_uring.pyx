@@ -14,34 +14,16 @@ from libc.string cimport memset
 from posix.mman cimport MAP_FAILED, MAP_POPULATE, MAP_PRIVATE, MAP_ANONYMOUS, MAP_SHARED, PROT_READ, PROT_WRITE, mmap
 from posix.unistd cimport close
 
+from bench.sockets cimport (
+    AF_INET, IPPROTO_TCP, SOCK_STREAM, TCP_NODELAY, connect, htons, inet_pton, setsockopt, sockaddr, sockaddr_in, socket,
+)
+
 import os
 import resource
 
 cdef extern from "sys/socket.h" nogil:
-    ctypedef unsigned int socklen_t
-    cdef struct sockaddr:
-        pass
-    int AF_INET, SOCK_STREAM, MSG_DONTWAIT, MSG_NOSIGNAL, MSG_WAITALL, SHUT_RDWR
-    int socket(int domain, int type, int protocol)
-    int connect(int fd, const sockaddr *address, socklen_t length)
-    int setsockopt(int fd, int level, int name, const void *value, socklen_t length)
+    int MSG_DONTWAIT, MSG_NOSIGNAL, MSG_WAITALL, SHUT_RDWR
     int shutdown(int fd, int how)
-
-cdef extern from "netinet/in.h" nogil:
-    int IPPROTO_TCP
-    cdef struct in_addr:
-        unsigned int s_addr
-    cdef struct sockaddr_in:
-        unsigned short sin_family
-        unsigned short sin_port
-        in_addr sin_addr
-    unsigned short htons(unsigned short value)
-
-cdef extern from "netinet/tcp.h" nogil:
-    int TCP_NODELAY
-
-cdef extern from "arpa/inet.h" nogil:
-    int inet_pton(int family, const char *text, void *address)
 
 cdef extern from "linux/io_uring.h" nogil:
     cdef struct io_sqring_offsets:

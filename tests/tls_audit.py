@@ -8,13 +8,13 @@ tests (tests/e2e/test_tls_scanners.py).
 from __future__ import annotations
 
 import csv
-import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 from tests import pki
+from tests.e2e.harness import nginx
 from tests.e2e.harness.headgate import Headgate, pool
 from tests.e2e.harness.ports import HeldPort
 from tests.e2e.harness.processes import Processes
@@ -26,19 +26,6 @@ HSTS = "63072000"
 
 # Mozilla's intermediate configuration for nginx; HTTP/1.1, as we have it.
 _NGINX = """\
-daemon off;
-{user}
-worker_processes 1;
-error_log {directory}/error.log;
-pid {directory}/nginx.pid;
-events {{ worker_connections 512; }}
-http {{
-    client_body_temp_path {directory}/body;
-    proxy_temp_path {directory}/proxy;
-    fastcgi_temp_path {directory}/fastcgi;
-    uwsgi_temp_path {directory}/uwsgi;
-    scgi_temp_path {directory}/scgi;
-    access_log off;
     server_tokens off;
     server {{
         listen {bind} ssl;
@@ -54,7 +41,6 @@ ECDHE-RSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POL
         add_header Strict-Transport-Security "max-age={hsts}" always;
         location / {{ return 200 "nginx"; }}
     }}
-}}
 """
 
 
@@ -66,12 +52,8 @@ class Both:
         ec = self.root.issue(NAME, days=90).write(directory, "ec")
         rsa = self.root.issue(NAME, key="rsa", days=90).write(directory, "rsa")
         self.headgate, self.nginx = HeldPort(), HeldPort()
-        user = "user root;" if os.geteuid() == 0 else ""
-        configuration = directory / "nginx.conf"
-        configuration.write_text(
-            _NGINX.format(directory=directory, user=user, bind=self.nginx.bind, ec=ec, rsa=rsa, hsts=HSTS)
-        )
-        other = processes.start([require("nginx"), "-c", configuration, "-p", directory, "-e", directory / "error.log"])
+        http = _NGINX.format(bind=self.nginx.bind, ec=ec, rsa=rsa, hsts=HSTS)
+        other = processes.start(nginx.command(directory, http))
         certificates = [{"cert": cert, "key": key} for cert, key in (ec, rsa)]
         listener = {"bind": self.headgate.bind, "tls": {"certificates": certificates, "hsts": int(HSTS)}}
         config = {"listeners": [listener], "pools": {"web": pool(backend)}, "access_log": {"format": "off"}}

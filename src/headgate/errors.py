@@ -48,6 +48,7 @@ class Kind(IntEnum):
     HEDGE_LOST = 32
     TLS_VERIFY = 33
     TLS_HANDSHAKE = 34
+    DRAIN_DEADLINE = 35
 
     @property
     def meaning(self) -> Meaning:
@@ -161,6 +162,8 @@ MEANING: dict[Kind, Meaning] = {
     # Both before anything of the request was sent.
     Kind.TLS_VERIFY: Meaning(_UP, 502, _ALWAYS, Verdict.CONNECT, "tls_verify"),
     Kind.TLS_HANDSHAKE: Meaning(_UP, 502, _ALWAYS, Verdict.CONNECT, "tls_handshake"),
+    # Ended by us, on time: the process goes, or the backend was told to. The backend may have begun, as with a reset.
+    Kind.DRAIN_DEADLINE: Meaning(_IN, 503, _IDEM, Verdict.NONE, "drain_deadline"),
 }
 
 TEXT: dict[Kind, str] = {
@@ -199,5 +202,6 @@ TEXT: dict[Kind, str] = {
     Kind.HEDGE_LOST: "A second attempt that was not needed: another one answered first. No exchange ends so.",
     Kind.TLS_VERIFY: "The backend's certificate does not hold: its dates, its name, or its signer. Nothing was sent.",
     Kind.TLS_HANDSHAKE: "The backend and the balancer could not agree on TLS, or the backend refused our certificate.",
+    Kind.DRAIN_DEADLINE: "Cut off by the balancer: the deadline of a drain came first, the backend's or its own.",
 }
 """What each kind means, for docs/errors.md."""

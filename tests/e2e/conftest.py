@@ -9,6 +9,8 @@ from typing import Protocol
 
 import pytest
 
+from headgate.cli.admin_client import Connection
+
 from .harness.backends import Backend, Script, name_itself
 from .harness.headgate import Headgate, configuration, pool
 from .harness.ports import HeldPort
@@ -59,6 +61,18 @@ def make_backend(stack: ExitStack, processes: Processes) -> MakeBackend:
 def three(make_backend: MakeBackend) -> list[Backend]:
     """Three backends that answer with their names: a, b, c."""
     return [make_backend(name=name) for name in "abc"]
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> dict[str, object]:
+    """The `[admin]` table of a balancer of this test."""
+    return {"bind": f"unix:{tmp_path}/admin.sock"}
+
+
+@pytest.fixture
+def admin(place: dict[str, object]) -> Connection:
+    """Asks that admin API."""
+    return Connection(str(place["bind"]))
 
 
 class Run(Protocol):

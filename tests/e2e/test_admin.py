@@ -31,23 +31,10 @@ from headgate.cli.common import CommandError
 from .conftest import Balance, MakeBackend, Run
 from .harness.backends import Backend, echo
 from .harness.client import fetch
-from .harness.headgate import COMMAND, Headgate, configuration, pool
+from .harness.headgate import COMMAND, TOKEN, Headgate, configuration, pool
 from .harness.ports import HeldPort
 from .harness.processes import Process, Processes
 from .harness.waiting import PATIENCE_S, eventually
-
-TOKEN = "a-token-of-24-characters"
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> dict[str, object]:
-    """The `[admin]` table of a balancer of this test."""
-    return {"bind": f"unix:{tmp_path}/admin.sock"}
-
-
-@pytest.fixture
-def admin(place: dict[str, object]) -> Connection:
-    return Connection(str(place["bind"]))
 
 
 def command(processes: Processes, admin: Connection, *words: str) -> Process:

@@ -16,12 +16,10 @@ from ..unit.admin.client import connected
 from .conftest import MakeBackend
 from .harness.backends import Connection
 from .harness.client import fetch
-from .harness.headgate import Headgate, configuration, pool
+from .harness.headgate import TOKEN, Headgate, configuration, pool
 from .harness.ports import HeldPort
 from .harness.processes import Processes
 from .harness.waiting import PATIENCE_S, eventually
-
-TOKEN = "a-token-of-24-characters"
 
 
 class Told:

@@ -11,8 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from headgate.balancing.registry import BUILT_IN
 from headgate.balancing.sticky import cookie_value
 from headgate.cli.admin_client import Connection
@@ -50,11 +48,6 @@ class Grumpy:
         self.last = random.choice(left)
         return self.last
 '''
-
-
-@pytest.fixture
-def admin(tmp_path: Path) -> Connection:
-    return Connection(f"unix:{tmp_path}/admin.sock")
 
 
 def host_of(strategy: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -74,16 +75,35 @@ def test_a_second_signal_ends_at_once(make_backend: MakeBackend, balance: Balanc
     held.release.set()
 
 
-def test_the_drain_has_an_end(make_backend: MakeBackend, balance: Balance) -> None:
-    held = Held()
-    backend = make_backend(held)
-    headgate = balance(backend, top={"supervisor": {"drain": "500ms"}})
-    with headgate.client() as busy:
-        busy.send(head("GET", "/slow"))
-        backend.wait_requests(1)
+def test_the_drain_has_an_end(make_backend: MakeBackend, balance: Balance, tmp_path: Path) -> None:
+    """What is under way then is cut off, and said to be: by us, not by the backend, nor by the client."""
+
+    def serve(connection: Connection) -> None:
+        for request in connection.each():
+            if request.target == "/download":
+                connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nbegun")
+            connection.wait_ended()
+
+    backend = make_backend(serve)
+    log = tmp_path / "access.json"
+    top = {"supervisor": {"drain": "500ms"}, "access_log": {"format": "json", "path": str(log)}}
+    headgate = balance(backend, top=top)
+    with headgate.client() as loads, headgate.client() as waits:
+        loads.send(head("GET", "/download"))
+        assert loads.reader.response_head().status == 200
+        assert loads.reader.exactly(5) == b"begun"
+        waits.send(head("POST", "/order"))
+        backend.wait_requests(2)
         assert headgate.stop(5) == 0
-        assert busy.closed_by_peer()
-    held.release.set()
+        answer = waits.response()
+        assert (answer.status, answer.json()["reason"]) == (503, "drain_deadline")
+        assert waits.closed_by_peer()
+        assert loads.closed_by_peer()
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert {(line["path"], line["status"], line["error"]) for line in lines} == {
+        ("/download", 200, "drain_deadline"),
+        ("/order", 503, "drain_deadline"),
+    }
 
 
 def test_nothing_is_left_behind(make_backend: MakeBackend, balance: Balance) -> None:

@@ -16,9 +16,11 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse
 
+from headgate.cli.admin_client import Connection as AdminConnection
+
 from .conftest import MakeBackend, Run
 from .harness.backends import Backend, Connection
-from .harness.client import head
+from .harness.client import Client, head
 from .harness.headgate import Headgate, configuration, pool
 from .harness.ports import HeldPort
 from .harness.waiting import PATIENCE_S, eventually
@@ -283,3 +285,50 @@ def upgraded(metrics: Metrics) -> bool:
         return metrics.sum("headgate_upgrades_total") == 1
     except (OSError, AssertionError):
         return False  # the one before was just asked, and is gone
+
+
+def test_what_a_drains_deadline_cut_off_has_a_word_of_its_own(
+    run: Run, port: HeldPort, tmp_path: Path, make_backend: MakeBackend
+) -> None:
+    """Of the workers that an upgrade replaced, and of a backend. Nobody's failure, whatever the breaker looks at."""
+
+    def serve(connection: Connection) -> None:
+        for _ in connection.each():
+            connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nbegun")
+            connection.wait_ended()
+
+    slow = make_backend(serve)
+    tree = config(port, tmp_path, [slow, slow], 1)
+    tree["pools"] = {"web": pool(slow.url, breaker={"failure_threshold": 1})}
+    tree["routes"] = [{"pool": "web"}]
+    tree["supervisor"] = {"retire": "300ms"}
+    headgate = run(tree)
+    metrics = Metrics(tmp_path)
+
+    def download() -> Client:
+        client = headgate.client()
+        client.send(head("GET", "/app"))
+        assert client.reader.response_head().status == 200
+        assert client.reader.exactly(5) == b"begun"
+        return client
+
+    def cut_off(count: int) -> None:
+        eventually(
+            lambda: metrics.sum("headgate_requests_total", outcome="drain_deadline", source="internal") == count,
+            f"{count} downloads to be cut off",
+        )
+        page = metrics.page()
+        assert total(page, "headgate_requests_total", outcome="reset") == 0
+        assert total(page, "headgate_requests_total", outcome="client_gone") == 0
+        assert total(page, "headgate_backend_attempts_failed_total") == 0
+
+    with download() as client:
+        headgate.process.signal(signal.SIGUSR2)
+        eventually(lambda: upgraded(metrics), "the upgrade")
+        assert client.closed_by_peer()
+        cut_off(1)
+    with download() as client:
+        admin = AdminConnection(f"unix:{tmp_path}/admin.sock")
+        admin.post("pools", "web", "backends", slow.url, "drain", body={"deadline": 0.1})
+        assert client.closed_by_peer()
+        cut_off(2)

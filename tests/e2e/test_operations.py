@@ -13,8 +13,6 @@ import threading
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from headgate.cli.admin_client import Connection
 from headgate.cli.common import CommandError
 
@@ -22,21 +20,9 @@ from .conftest import MakeBackend, Run
 from .harness.backends import Backend
 from .harness.backends import Connection as FromBalancer
 from .harness.client import Client
-from .harness.headgate import configuration, pool
+from .harness.headgate import TOKEN, configuration, pool
 from .harness.ports import HeldPort
 from .harness.waiting import PATIENCE_S, eventually
-
-TOKEN = "a-token-of-24-characters"
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> dict[str, object]:
-    return {"bind": f"unix:{tmp_path}/admin.sock"}
-
-
-@pytest.fixture
-def admin(place: dict[str, object]) -> Connection:
-    return Connection(str(place["bind"]))
 
 
 def rewrite(path: Path, config: dict[str, object]) -> None:

@@ -548,7 +548,7 @@ def test_the_end_of_the_engine_finds_requests_waiting(conversation: Converse) ->
     assert talk.stage.queue["waiting"] == 0
     assert talk.stage.places("a") == (0, 0)
     for client in clients:
-        client.is_gone()
+        client << Head("HTTP/1.1 503 Service Unavailable\nconnection: close")
 
 
 def test_adaptive_concurrency_holds_back(conversation: Converse) -> None:

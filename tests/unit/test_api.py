@@ -199,7 +199,9 @@ def test_what_is_not_finished_in_time_is_cut_off() -> None:
             await asyncio.sleep(0)
             await balancer.stop(drain_s=0)
             await slow
-            assert await request == (b"", b"")
+            head, body = await request
+            assert head.startswith(b"HTTP/1.1 503 ")
+            assert b"drain_deadline" in body
 
     run(scenario)
 

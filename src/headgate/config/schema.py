@@ -606,8 +606,10 @@ class Retry(Struct, frozen=True, kw_only=True):
     purpose, and only who knows their latencies knows whether it helps."""
 
     def kinds(self) -> frozenset[Kind]:
-        """The failures in `on`."""
-        return frozenset(kind for kind in _RETRY_KINDS if MEANING[kind].word in self.on)
+        """The failures in `on`. Whether the backend broke a request off or, at its drain's deadline, the balancer did
+        makes no difference to the request."""
+        kinds = frozenset(kind for kind in _RETRY_KINDS if MEANING[kind].word in self.on)
+        return kinds | {Kind.DRAIN_DEADLINE} if Kind.RESET in kinds else kinds
 
     def statuses(self) -> frozenset[int]:
         """The statuses in `on`."""

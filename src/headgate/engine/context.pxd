@@ -54,6 +54,7 @@ cdef enum Kind:                 # headgate.errors.Kind; checked against it at im
     KIND_HEDGE_LOST
     KIND_TLS_VERIFY
     KIND_TLS_HANDSHAKE
+    KIND_DRAIN_DEADLINE
     KIND_COUNT
 
 cdef enum Retry:

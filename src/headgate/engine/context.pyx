@@ -26,7 +26,7 @@ logger = logging.getLogger("headgate.engine")
 _words = {int(kind): meaning.word.encode() for kind, meaning in MEANING.items()}
 
 cdef void _load_kinds() except *:
-    if len(MEANING) != KIND_COUNT or max(MEANING) != KIND_COUNT - 1 or KIND_COUNT > MAX_KINDS or KindEnum.TLS_HANDSHAKE != KIND_TLS_HANDSHAKE:
+    if len(MEANING) != KIND_COUNT or max(MEANING) != KIND_COUNT - 1 or KIND_COUNT > MAX_KINDS or KindEnum.DRAIN_DEADLINE != KIND_DRAIN_DEADLINE:
         raise ImportError("engine/context.pxd and headgate.errors.Kind disagree: rebuild the engine")
     for kind, meaning in MEANING.items():
         KIND_STATUS[<int>kind] = meaning.status

@@ -66,8 +66,8 @@ class Engine:
     def every(self, interval_s: float, callback: Callable[[], None]) -> None:
         """Call `callback` about every `interval_s` seconds, for housekeeping."""
     def cut_off_backend(self, backend: Backend) -> None:
-        """Close every connection to a backend, kept or in use. A request in flight ends as one whose connection was
-        reset: elsewhere again where that is safe, and never counted against the backend."""
+        """Close every connection to a backend, kept or in use. A request in flight is cut off
+        (`Kind.DRAIN_DEADLINE`): elsewhere again where that is safe, and never counted against the backend."""
     def add_listener(self, listener: Listener) -> None:
         """Start accepting. The engine owns the listener's descriptor from here on."""
     def remove_listener(self, listener: Listener) -> None:

@@ -7,7 +7,7 @@ import socket as _socket
 from cpython.ref cimport Py_DECREF, PyObject
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from headgate.engine.context cimport KIND_CONNECT_FAILED, KIND_HEDGE_LOST, KIND_RESET, Context
+from headgate.engine.context cimport KIND_DRAIN_DEADLINE, Context
 from headgate.engine.downstream cimport Acceptor, ClientConnection
 from headgate.engine.exchange cimport Exchange
 from headgate.engine.histogram cimport coarse_add
@@ -16,7 +16,7 @@ from headgate.engine.model cimport Backend, Listener
 from headgate.engine.pipes cimport pipes_idle
 from headgate.engine.reactor cimport Handler
 from headgate.engine.record cimport next_sample
-from headgate.engine.upstream cimport UP_CONNECTING, UP_TLS, BackendConnection
+from headgate.engine.upstream cimport BackendConnection
 from headgate.engine.waiting cimport WaitingRoom
 
 cdef enum:
@@ -281,8 +281,8 @@ cdef class Engine(Context):
     def cut_off_backend(self, Backend backend) -> None:
         """Close every connection to `backend`, kept or in use (the deadline of its drain has passed).
 
-        A request in flight ends as one whose connection was reset: elsewhere again where that is safe, and never counted
-        against the backend. Looks at every connection of the engine once: for rare events.
+        A request in flight is sent elsewhere where that is safe, and never counted against the backend. Looks at every
+        connection of the engine once: for rare events.
         """
         cdef uint32_t slot
         cdef BackendConnection connection
@@ -293,12 +293,8 @@ cdef class Engine(Context):
             connection = <BackendConnection><object>self._handlers[slot]
             if connection.backend is not backend:
                 continue
-            if isinstance(connection.exchange, Exchange):
-                (<Exchange>connection.exchange).excused = True
-                # Where nothing was sent yet, nothing is lost: any method goes elsewhere.
-                connection._fail(KIND_CONNECT_FAILED if connection.state in (UP_CONNECTING, UP_TLS) else KIND_RESET)
-            else:
-                connection._fail(KIND_HEDGE_LOST)   # a hedge: the other attempt goes on alone
+            connection.never_sent = connection.out_total == 0
+            connection._fail(KIND_DRAIN_DEADLINE)
 
     def _close_idle(self) -> None:
         cdef uint32_t slot

@@ -1047,9 +1047,9 @@ cdef class ClientConnection(Connection):
         self._close()
 
     cdef void cut_off(self) noexcept:
-        """The drain's deadline has come."""
+        """The drain's deadline has come. Nobody waits for the client to read an answer of ours, or to send the rest."""
         if self.x is not None and self.x.active:
-            self.x.client_gone(KIND_CLIENT_GONE)
+            self.x.cut_off()
         self._close()
 
     cdef void close_if_idle(self) noexcept:

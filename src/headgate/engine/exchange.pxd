@@ -17,6 +17,9 @@ from headgate.engine.waiting cimport WaitingRoom, WaitNode
 
 ctypedef uint8_t truth
 
+cdef enum:
+    REQUEST_FIELDS = 100
+
 cdef class Exchange(ExchangeBase):
     # What every request needs comes first and lies close together: after a few dozen others it is in no near cache any
     # more, and each line of 64 bytes is waited for. Truth values are bytes for the same reason.
@@ -93,8 +96,9 @@ cdef class Exchange(ExchangeBase):
     cdef uint16_t client_length
     cdef uint16_t id_length
     cdef char id_buffer[32]
-    # what few need, but for the first word of `place`
-    cdef WaitNode place             # in the queue
+    cdef WaitNode place             # in the queue; its first word tells whether it is
+    cdef Field request_fields[REQUEST_FIELDS]       # as many as the default limit allows; more stand elsewhere
+    # what few need
     cdef Timer total_timer          # whole request
     cdef Timer pause_timer          # a hedge is to come, the head waits for its first body byte, or a retry waits
     cdef int64_t pause              # ns before the next retry
@@ -107,6 +111,7 @@ cdef class Exchange(ExchangeBase):
 
     cdef void begin(self, Stream down, Listener listener) noexcept
     cdef void reject(self, int kind, int status, const char *reason) noexcept
+    cdef void cut_off(self) noexcept
     cdef void release(self) noexcept
     cdef void _identify(self) noexcept
     cdef void _route(self) noexcept

@@ -10,13 +10,14 @@ from resource import RLIMIT_NOFILE, getrlimit
 from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint64_t
 from libc.stdio cimport snprintf
-from libc.stdlib cimport free, malloc, realloc
+from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
 from headgate.engine.logline cimport ENTRY_FAILED
 from headgate.engine.address cimport address_format
 from headgate.engine.context cimport (
-    KIND_BAD_HEAD, KIND_BAD_STATUS, KIND_BODY_TIMEOUT, KIND_BODY_TOO_LARGE, KIND_CLIENT_GONE, KIND_FIRST_BYTE_TIMEOUT, KIND_HEDGE_LOST,
+    KIND_BAD_HEAD, KIND_BAD_STATUS, KIND_BODY_TIMEOUT, KIND_BODY_TOO_LARGE, KIND_CLIENT_GONE, KIND_DRAIN_DEADLINE, KIND_FIRST_BYTE_TIMEOUT,
+    KIND_HEDGE_LOST,
     KIND_LOCAL_RESOURCE, KIND_NO_BACKEND, KIND_NO_ROUTE, KIND_OK, KIND_OVERLOADED, KIND_QUEUE_TIMEOUT,
     KIND_REQUEST_TIMEOUT,
     KIND_TLS_HANDSHAKE, KIND_TLS_VERIFY,
@@ -155,7 +156,7 @@ cdef class Exchange(ExchangeBase):
         self.pause_timer.owner = <PyObject *>self
         self.place.owner = <PyObject *>self
         head_init(&self.response, fields, RESPONSE_FIELDS)
-        head_init(&self.request, NULL, 0)
+        head_init(&self.request, self.request_fields, REQUEST_FIELDS)
 
     def __dealloc__(self):
         if self.ctx is not None:
@@ -163,21 +164,22 @@ cdef class Exchange(ExchangeBase):
             self.ctx.disarm(&self.total_timer)
             self.ctx.disarm(&self.pause_timer)
         free(self.response.fields)
-        free(self.request.fields)
+        if self.request.fields != self.request_fields:
+            free(self.request.fields)
         free(self.failed_notes)
 
     cdef void begin(self, Stream down, Listener listener) noexcept:
         """Serve a request that starts to arrive on `down`. The head is parsed into self.request by its codec."""
         cdef uint16_t wanted = listener.limits.headers
-        cdef void *grown
+        cdef void *more
         self.down = down
         self.listener = listener
         if self.request.field_capacity < wanted:
-            grown = realloc(self.request.fields, wanted * sizeof(Field))
-            if grown != NULL:
-                head_init(&self.request, <Field *>grown, wanted)
-            elif self.request.fields == NULL:
-                head_init(&self.request, NULL, 0)
+            more = malloc(wanted * sizeof(Field))
+            if more != NULL:            # else: a request with more than fit is refused
+                if self.request.fields != self.request_fields:
+                    free(self.request.fields)
+                head_init(&self.request, <Field *>more, wanted)
         head_reset(&self.request)
         self.tried = None
         self.bytes_received = self.bytes_sent = 0
@@ -998,7 +1000,7 @@ cdef class Exchange(ExchangeBase):
         """Is another attempt allowed after a failure of this kind? (errors.py, and design: attempt, retries)"""
         if self.response_sent or self.interim_sent or kind >= 64:
             return False
-        if KIND_RETRY[kind] == RETRY_ALWAYS:
+        if KIND_RETRY[kind] == RETRY_ALWAYS or (kind == KIND_DRAIN_DEADLINE and never_sent):
             # Nothing was sent, so any method and size; not counted against `retries`, but bounded in time.
             if self.ctx.now - self.connect_since < CONNECT_RETRY_NS:
                 return True
@@ -1042,7 +1044,7 @@ cdef class Exchange(ExchangeBase):
             # One side broke: the other learns it by a reset, as it would without us.
             self._attempt_over(KIND_OK)
             self.down.abort()
-            self._finish(KIND_OK)
+            self._finish(kind if kind == KIND_DRAIN_DEADLINE else KIND_OK)
             return
         if self.response_begun and not sent:
             # The head still waited for its body: nothing went out, so this can be mended.
@@ -1122,6 +1124,17 @@ cdef class Exchange(ExchangeBase):
         self.keep = False
         self._finish(kind)
 
+    cdef void cut_off(self) noexcept:
+        """The deadline of the engine's drain: what has begun breaks off, the others are told."""
+        self._cancel_upstream(KIND_OK if self.tunnel else KIND_DRAIN_DEADLINE)
+        if self.tunnel or self.response_sent or (self.response_begun and not self.down.discard_unsent()):
+            self.down.abort()
+            self._finish(KIND_DRAIN_DEADLINE)
+        else:
+            self.response_begun = False
+            self.keep = False
+            self._answer(KIND_DRAIN_DEADLINE, KIND_STATUS[<int>KIND_DRAIN_DEADLINE], KIND_WORD[<int>KIND_DRAIN_DEADLINE])
+
     cdef void on_timer(self, int kind) noexcept:
         if kind == TIMER_FIRST_BYTE or kind == TIMER_BODY_IDLE:
             if self.up is not None:
@@ -1188,7 +1201,7 @@ cdef class Exchange(ExchangeBase):
         size = snprintf(body, sizeof(body), b'{"error": "%s", "reason": "%s", "request_id": "%s"}\n', status_text(status), reason, id_copy)
         if size >= <int>sizeof(body):
             size = sizeof(body) - 1
-        if status == 503:
+        if status == 503 and kind != KIND_DRAIN_DEADLINE:     # there the backend may have done what it was asked for
             retry_after = b"Retry-After: 1\r\n"
         self.say(kind, status, retry_after, "application/json", body, size)
 

@@ -18,6 +18,8 @@ cdef extern from *:
     void prefetch "hg_prefetch"(const void *object, size_t size) noexcept nogil
 
 cdef enum:
-    # A connection of either side, and what every request needs of an exchange.
+    # A connection of either side, and what every request needs of an exchange (the first fields of its head included).
     CONNECTION_BYTES = 448
-    EXCHANGE_BYTES = 680
+    EXCHANGE_BYTES = 832
+    # The fields of a usual response.
+    FIELDS_BYTES = 128

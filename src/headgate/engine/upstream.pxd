@@ -36,7 +36,8 @@ cdef class BackendConnection(Connection):
     cdef uint32_t address_index
     cdef uint32_t addresses_left
     cdef uint32_t era           # the backend's when this began
-    cdef void *down             # the exchange's client connection, to be prefetched; it may be gone
+    cdef void *down             # the exchange's client connection and the fields of its response's head, to be prefetched only:
+    cdef void *fields           # they may be gone
     cdef Head *head             # where the response head is parsed; the exchange's
     cdef uint8_t state          # UpstreamState
     cdef uint8_t in_framing

@@ -29,7 +29,7 @@ from headgate.engine.libc_net cimport (
 )
 from headgate.engine.model cimport Backend
 from headgate.engine.pipes cimport Pipe, pipe_acquire, pipe_release
-from headgate.engine.prefetch cimport CONNECTION_BYTES, EXCHANGE_BYTES, prefetch
+from headgate.engine.prefetch cimport CONNECTION_BYTES, EXCHANGE_BYTES, FIELDS_BYTES, prefetch
 from headgate.engine.proxied cimport prelude_send
 from headgate.engine.stream cimport SEND_BROKEN, ExchangeBase, Stream
 from headgate.engine.tls cimport TLS_DONE, TLS_GONE, TLS_NO_BUFFER, TLS_WAIT, Tls
@@ -322,6 +322,7 @@ cdef class BackendConnection(Connection):
         self.exchange = exchange
         self.down = <void *>down
         self.head = head
+        self.fields = head.fields
         self.attached_at = self.ctx.now
         head_reset(head)
         self.request_method = method
@@ -515,6 +516,7 @@ cdef class BackendConnection(Connection):
                     break
             prefetch(<void *>self.exchange, EXCHANGE_BYTES)
             prefetch(self.down, CONNECTION_BYTES)
+            prefetch(self.fields, FIELDS_BYTES)
             got = self.receive(want if moved else SMALL_BUFFER)
             if got > 0:
                 moved += got

@@ -343,7 +343,7 @@ class Controller:
         """No new sessions from now on; bound ones go on. `enable_backend` ends it.
 
         deadline_s: after so many seconds bound sessions go elsewhere, too, and all connections to it are closed: a
-        request in flight ends as one whose connection was reset, which goes elsewhere where that is safe. None: never.
+        request in flight is cut off (`Kind.DRAIN_DEADLINE`), and goes elsewhere where that is safe. None: never.
         Once more sets another deadline.
         """
         deadline_s = checked_deadline(deadline_s)

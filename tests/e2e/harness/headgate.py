@@ -18,6 +18,9 @@ from .wire import Response
 
 COMMAND = [sys.executable, "-m", "headgate"]
 
+# For the admin API where it is on TCP.
+TOKEN = "a-token-of-24-characters"
+
 # Most tests are about something else than health, and count connections: no checks unless a test asks for them.
 NO_HEALTH: Mapping[str, object] = {"type": "none"}
 

@@ -1,4 +1,5 @@
-"""nginx as a backend: one process, any number of servers that name themselves."""
+"""nginx in the foreground with a test's configuration; and as a backend: one process, any number of servers that name
+themselves."""
 
 from __future__ import annotations
 
@@ -20,19 +21,23 @@ error_log {directory}/error.log;
 pid {directory}/nginx.pid;
 events {{ worker_connections 8192; }}
 http {{
+    access_log off;
     client_body_temp_path {directory}/body;
     proxy_temp_path {directory}/proxy;
     fastcgi_temp_path {directory}/fastcgi;
     uwsgi_temp_path {directory}/uwsgi;
     scgi_temp_path {directory}/scgi;
-    keepalive_requests 100000;
-    # The log is what the spread is counted from, so that the balancer's own counters are not asked.
-    log_format name "$server_name";
-{servers}
+{http}
 }}
 """
 
-_SERVER = """\
+_NAMES = """\
+    keepalive_requests 100000;
+    # The log is what the spread is counted from, so that the balancer's own counters are not asked.
+    log_format name "$server_name";
+"""
+
+_NAME = """\
     server {{
         listen {bind} backlog=4096;
         server_name {name};
@@ -40,6 +45,15 @@ _SERVER = """\
         location / {{ return 200 "{name}\\n"; }}
     }}
 """
+
+
+def command(directory: Path, http: str) -> list[str | Path]:
+    """Writes a configuration with this inside of `http {}`; what runs nginx with it. Its files are in `directory`."""
+    # As root nginx would change to a user who may not enter a test's directory.
+    user = "user root;" if os.geteuid() == 0 else ""
+    configuration = directory / "nginx.conf"
+    configuration.write_text(_MAIN.format(user=user, directory=directory, http=http))
+    return [require("nginx"), "-c", configuration, "-p", directory, "-e", directory / "error.log"]
 
 
 class Nginx:
@@ -50,16 +64,10 @@ class Nginx:
         self.names = list(names)
         self.ports = [HeldPort() for _ in names]
         servers = "".join(
-            _SERVER.format(bind=port.bind, name=name, directory=directory)
+            _NAME.format(bind=port.bind, name=name, directory=directory)
             for name, port in zip(names, self.ports, strict=True)
         )
-        # As root nginx would change to a user who may not enter a test's directory.
-        user = "user root;" if os.geteuid() == 0 else ""
-        configuration = directory / "nginx.conf"
-        configuration.write_text(_MAIN.format(user=user, directory=directory, servers=servers))
-        self.process: Process = processes.start(
-            [require("nginx"), "-c", configuration, "-p", directory, "-e", directory / "error.log"]
-        )
+        self.process: Process = processes.start(command(directory, _NAMES + servers))
         for port in self.ports:
             eventually(lambda port=port: port.accepts() or not self.process.running, "nginx to listen")  # type: ignore[misc]
         assert self.process.running, (directory / "error.log").read_text()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from . import nginx
 from .ports import HeldPort
 from .processes import Process, Processes
 from .tools import require
@@ -36,19 +36,6 @@ frontend behind
 """
 
 _NGINX = """\
-daemon off;
-{user}
-worker_processes 1;
-error_log {directory}/error.log;
-pid {directory}/nginx.pid;
-events {{ worker_connections 100; }}
-http {{
-    access_log off;
-    client_body_temp_path {directory}/body;
-    proxy_temp_path {directory}/proxy;
-    fastcgi_temp_path {directory}/fastcgi;
-    uwsgi_temp_path {directory}/uwsgi;
-    scgi_temp_path {directory}/scgi;
     server {{
         listen {behind} proxy_protocol{tls};
         set $to "$proxy_protocol_server_addr $proxy_protocol_server_port";
@@ -56,7 +43,6 @@ http {{
             return 200 "$proxy_protocol_addr $proxy_protocol_port $to";
         }}
     }}
-}}
 """
 
 
@@ -94,11 +80,8 @@ class Nginx:
 
     def __init__(self, processes: Processes, directory: Path, tls: tuple[str, str] | None = None) -> None:
         self.behind = HeldPort()
-        user = "user root;" if os.geteuid() == 0 else ""
-        path = directory / "nginx-proxied.conf"
         ssl = " ssl;\n        ssl_certificate {};\n        ssl_certificate_key {}".format(*tls) if tls else ""
-        path.write_text(_NGINX.format(user=user, directory=directory, behind=self.behind.bind, tls=ssl))
-        command: list[str | Path] = [require("nginx"), "-c", path, "-p", directory, "-e", directory / "error.log"]
+        command = nginx.command(directory, _NGINX.format(behind=self.behind.bind, tls=ssl))
         _start(processes, command, [self.behind], "nginx")
 
     def close(self) -> None:

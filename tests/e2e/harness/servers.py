@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from . import nginx
 from .ports import HeldPort
 from .processes import Process, Processes
 from .tools import require
@@ -17,19 +18,6 @@ ROOT = Path(__file__).parents[3]
 _MODULE = "tests.e2e.harness.sites"
 
 _NGINX = """\
-daemon off;
-{user}
-worker_processes 1;
-error_log {directory}/error.log;
-pid {directory}/nginx.pid;
-events {{ worker_connections 1024; }}
-http {{
-    client_body_temp_path {directory}/body;
-    proxy_temp_path {directory}/proxy;
-    fastcgi_temp_path {directory}/fastcgi;
-    uwsgi_temp_path {directory}/uwsgi;
-    scgi_temp_path {directory}/scgi;
-    access_log off;
     client_max_body_size 0;
     server {{
         listen {bind};
@@ -38,7 +26,6 @@ http {{
         # Files are put and read again: nginx has no program of its own that could digest them.
         location /put/ {{ root {directory}/files; dav_methods PUT; create_full_put_path on; }}
     }}
-}}
 """
 
 
@@ -50,14 +37,13 @@ class Server:
         self.name = name
         self.port = HeldPort()
         environment = {"SITE_NAME": name, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
-        argv = STARTERS[kind](self.port)
+        argv: Sequence[str | Path]
         if kind == "nginx":
             assert directory is not None
             (directory / "files").mkdir()
-            user = "user root;" if os.geteuid() == 0 else ""  # else it would change to a user who may not read here
-            configuration = directory / "nginx.conf"
-            configuration.write_text(_NGINX.format(user=user, directory=directory, bind=self.port.bind, name=name))
-            argv = [*argv, "-c", str(configuration), "-p", str(directory), "-e", str(directory / "error.log")]
+            argv = nginx.command(directory, _NGINX.format(directory=directory, bind=self.port.bind, name=name))
+        else:
+            argv = STARTERS[kind](self.port)
         self.process: Process = processes.start(argv, cwd=ROOT, env=environment)
         eventually(lambda: self.port.accepts() or not self.process.running, f"{kind} to listen")
         assert self.process.running, self.process.output
@@ -98,5 +84,5 @@ STARTERS: dict[str, Callable[[HeldPort], list[str]]] = {
     "http.server 1.0": _stdlib("HTTP/1.0"),
     "http.server 1.1": _stdlib("HTTP/1.1"),
     "node": lambda port: [require("node"), str(SITES / "server.js"), str(port.number)],
-    "nginx": lambda _: [require("nginx")],
 }
+KINDS = (*STARTERS, "nginx")

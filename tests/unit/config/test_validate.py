@@ -98,7 +98,7 @@ def test_everything_at_once() -> None:
     assert (pool.keepalive, pool.panic, pool.breaker) == (0, None, None)
     assert pool.health.accepts(302)
     assert not pool.health.accepts(204)
-    assert pool.retry.kinds() == {Kind.RESET}
+    assert pool.retry.kinds() == {Kind.RESET, Kind.DRAIN_DEADLINE}
     assert pool.retry.statuses() == {503}
 
 
@@ -181,7 +181,7 @@ def test_a_route_overrides_what_it_names() -> None:
 
 
 def test_the_default_conditions_of_a_retry() -> None:
-    assert Retry().kinds() == {Kind.RESET, Kind.FIRST_BYTE_TIMEOUT, Kind.BAD_HEAD}
+    assert Retry().kinds() == {Kind.RESET, Kind.DRAIN_DEADLINE, Kind.FIRST_BYTE_TIMEOUT, Kind.BAD_HEAD}
     assert Retry().statuses() == {502, 503, 504}
 
 

@@ -25,7 +25,8 @@ from headgate.engine.accesslog import AccessLog
 from headgate.engine.logline import LogFields
 from headgate.engine.logplan import log_line
 
-SOURCE = Path(__file__).parents[3] / "src"
+# For processes of a test's own: the same engine, also when that is the one with the sanitizers.
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
 
 FIELDS: LogFields = {
     "time_ns": 1_795_222_923_456_789_000,
@@ -366,9 +367,7 @@ def test_standard_output_is_the_default(tmp_path: Path) -> None:
         "from headgate.engine.accesslog import AccessLog\n"
         "with AccessLog('text', '-') as log:\n    log.write_fields(method=b'GET', target=b'/7')\n    log.reopen()\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, check=True, env={**os.environ, "PYTHONPATH": str(SOURCE)}
-    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True, env=ENVIRONMENT)
     assert number_of(done.stdout) == 7
 
 
@@ -503,9 +502,7 @@ for _ in range(3):
 log.close()
 print(log.dropped)
 """
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(SOURCE)}
-    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=ENVIRONMENT)
     assert (done.returncode, done.stdout, done.stderr) == (0, "3\n", "")
 
 
@@ -552,7 +549,7 @@ def check_filled(path: Path, full: str, free: str) -> None:
         [sys.executable, "-c", FILLED, str(path), full, free],
         capture_output=True,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(SOURCE)},
+        env=ENVIRONMENT,
         timeout=30,
     )
     assert done.returncode == 0, done.stderr

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import IO
 
 import pytest
@@ -19,8 +18,6 @@ from headgate.engine import stats
 from headgate.engine.stats import EJECTION_CAUSES, PENALTY_STATUSES, BackendTotals, Segment
 from headgate.errors import Kind
 from headgate.resilience.cause import Cause
-
-SOURCE = Path(__file__).parents[3] / "src"
 
 
 @pytest.fixture
@@ -38,7 +35,8 @@ def spawn(segment: Segment, script: str, *arguments: int) -> subprocess.Popen[st
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(SOURCE)},
+        # The same engine, also when that is the one with the sanitizers.
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
 
 
