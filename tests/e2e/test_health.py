@@ -11,7 +11,8 @@ from .harness.backends import Backend, Connection
 from .harness.ports import HeldPort
 from .harness.waiting import eventually
 
-FAST: dict[str, object] = {"interval": "100ms", "fall": 2, "rise": 2}
+# A check has as long as the interval: where all stands still for so long that each of five fails, nobody is up.
+FAST: dict[str, object] = {"interval": "100ms", "fall": 5, "rise": 2}
 
 
 class Patient:
@@ -131,7 +132,7 @@ def test_one_failed_check_is_not_enough(make_backend: MakeBackend, balance: Bala
     patient = Alternating()
     backend = make_backend(patient)
     # A check has as long as the interval: a machine that stands still for a moment must not be a second failure.
-    headgate = balance(backend, health={"path": "/health", **FAST, "interval": "2s", "timeout": "2s"})
+    headgate = balance(backend, health={"path": "/health", "interval": "2s", "timeout": "2s", "fall": 2})
     with patient.changed:
         assert patient.changed.wait_for(lambda: patient.checks >= 6, 30)
     assert headgate.backend(backend.url)["healthy"] is True

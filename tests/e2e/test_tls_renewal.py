@@ -214,7 +214,8 @@ def test_backends_that_cannot_be_trusted(processes: Processes, tmp_path: Path, p
     pools["good"] = pool(good.url, tls=tls)
     pools["renamed"] = pool({"url": backends["name"].url}, tls={**tls, "server_name": "other.test"})
     pools["unverified"] = pool({"url": backends["unknown"].url}, tls={"verify": False})
-    checked = {"type": "tcp", "interval": "200ms", "fall": 1, "rise": 1}
+    # The first check decides, and a busy machine takes its time for so many handshakes.
+    checked = {"type": "tcp", "interval": "30s", "timeout": "15s", "fall": 1, "rise": 1}
     pools |= {f"checked-{name}": pool(one.url, tls=tls, health=checked) for name, one in backends.items()}
     pools["checked-good"] = pool(good.url, tls=tls, health={**checked, "type": "http"})
     config = {
@@ -260,7 +261,7 @@ def test_a_certificate_for_backends_and_its_renewal(
     cert, key = first.write(tmp_path, "client")
     (tmp_path / "root.pem").write_bytes(ROOT.pem)
     tls = {"ca": str(tmp_path / "root.pem"), "cert": cert, "key": key}
-    health = {"type": "http", "path": "/health", "interval": "200ms", "fall": 1, "rise": 1}
+    health = {"type": "http", "path": "/health", "interval": "15s", "timeout": "15s", "fall": 1, "rise": 1}
     config = {
         "listeners": [{"bind": port.bind, "status_path": "/lb/status"}],
         "pools": {"web": pool(backend.url, tls=tls, health=health)},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -241,6 +242,16 @@ class World:
     def descriptors(self) -> int:
         """Descriptors that the worker holds."""
         return memory.open_descriptors(self.worker)
+
+    def lasting_descriptors(self) -> int:
+        """Those that the worker holds without the pipes, and the connections to backends, that it keeps for the next
+        request: of these there are as many as were once needed at a time, which goes by the load and by how the machine
+        holds it up."""
+        held = 0
+        for path in Path(f"/proc/{self.worker}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                held += not os.readlink(path).startswith("pipe:")
+        return held - self.idle()
 
     def idle(self) -> int:
         """Connections to backends that are kept for the next request."""

@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 
 from headgate.balancing.base import Backend, Context, Grounds, Request, usable
 from headgate.balancing.lots import chances, lots
+from headgate.balancing.signature import Takes
 from headgate.engine.draws import Draws
 
 # With k of n tried a draw misses with k/n; after so many misses, what is left is better listed than drawn for.
@@ -14,6 +15,8 @@ DRAWS = 8
 
 class Random:
     """Any backend, in proportion to share, by stratified draws: any 64 picks in a row are nearly even. O(1)."""
+
+    __signature__ = Takes()
 
     def __init__(self, context: Context) -> None:
         self._draws = Draws(context.random)
