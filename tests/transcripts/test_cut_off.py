@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import socket
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
@@ -198,9 +199,9 @@ def test_what_may_not_be_sent_twice_is_answered(conversation: Converse, asked: b
     assert_cut_off(talk, 503)
 
 
-def test_a_connection_that_was_not_there_yet(conversation: Converse) -> None:
-    """Nothing was sent, so any method goes elsewhere; that is no failure of the backend's, either."""
-    talk = conversation("ab")
+@contextmanager
+def connecting(talk: Conversation, asked: bytes) -> Iterator[Peer]:
+    """A client whose request waits for a connection to `a` that does not come about."""
     full = talk["a"].listens(backlog=0)  # a queue that is full: SYNs are dropped
     with ExitStack() as stack:
         for _ in range(2):
@@ -208,8 +209,15 @@ def test_a_connection_that_was_not_there_yet(conversation: Converse) -> None:
             other.setblocking(False)
             other.connect_ex(full)
         client = talk.client()
-        client >> post("/", b"order")
+        client >> asked
         talk.stage.settle()
+        yield client
+
+
+def test_a_connection_that_was_not_there_yet(conversation: Converse) -> None:
+    """Nothing was sent, so any method goes elsewhere; that is no failure of the backend's, either."""
+    talk = conversation("ab")
+    with connecting(talk, post("/", b"order")) as client:
         the_backend_goes(talk)
         up = talk["b"].accepts()
         up << "POST / HTTP/1.1\n\norder"
@@ -217,6 +225,28 @@ def test_a_connection_that_was_not_there_yet(conversation: Converse) -> None:
         client << "HTTP/1.1 200 OK\n\nb"
     assert talk.stage.totals("a").failed == 0
     assert talk.stage.reports == []
+
+
+def test_a_connection_that_was_not_there_yet_is_no_attempt_that_counts(conversation: Converse) -> None:
+    talk = conversation("abc", retry={"retries": 1})
+    with connecting(talk, get()) as client:
+        the_backend_goes(talk)
+        talk["b"].accepts().resets()
+        up = talk["c"].accepts()
+        up << "GET / HTTP/1.1"
+        up >> ok(b"c")
+        client << "HTTP/1.1 200 OK\n\nc"
+
+
+def test_where_no_connection_was_there_yet_the_fallback_serves(conversation: Converse) -> None:
+    talk = conversation("a", spare="z")
+    with connecting(talk, post("/", b"order")) as client:
+        the_backend_goes(talk)
+        up = talk["z"].accepts()
+        up << "POST / HTTP/1.1\n\norder"
+        up >> ok(b"z")
+        client << "HTTP/1.1 200 OK\n\nz"
+    assert talk.stage.totals("a").failed == 0
 
 
 @pytest.mark.parametrize("goes", ["a", "b"])

@@ -7,7 +7,7 @@ what it takes; a test holds that against its `__init__`, which the same file has
 from __future__ import annotations
 
 import inspect
-from types import FunctionType
+from types import WrapperDescriptorType
 
 
 class Takes:
@@ -24,7 +24,7 @@ class Takes:
         self._signature = inspect.Signature([context, *options])
 
     def __get__(self, instance: object, owner: type) -> inspect.Signature:
-        if isinstance(owner.__init__, FunctionType):  # type: ignore[misc]
-            # Not compiled, or somebody's subclass with an `__init__` of its own, which can be read.
+        if not isinstance(owner.__init__, WrapperDescriptorType):  # type: ignore[misc]
+            # Not a slot: not compiled, or somebody's subclass with an `__init__` of its own, which can be read.
             raise AttributeError("__signature__")
         return self._signature

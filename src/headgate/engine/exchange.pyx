@@ -1072,9 +1072,11 @@ cdef class Exchange(ExchangeBase):
                 kind = KIND_STALE
         else:
             self._attempt_over(kind)
+            if kind == KIND_DRAIN_DEADLINE and never_sent:
+                self.counted -= 1       # nothing of it left this machine: as good as no connection
         if self.hedge is not None:
             self.tried_add(backend)
-            if KIND_RETRY[kind] == RETRY_ALWAYS:
+            if KIND_RETRY[kind] == RETRY_ALWAYS or (kind == KIND_DRAIN_DEADLINE and never_sent):
                 budget_refund(&self.pool.budget)
             hedge_back(self)
             return

@@ -3,7 +3,7 @@
 Only while nothing of the request was answered or may have been processed: no backend could be picked, or all that were
 could not be connected to. A backend's failure is an answer, and its errors are not papered over.
 """
-from headgate.engine.context cimport KIND_NO_BACKEND, KIND_OK, KIND_RETRY, RETRY_ALWAYS
+from headgate.engine.context cimport KIND_DRAIN_DEADLINE, KIND_NO_BACKEND, KIND_OK, KIND_RETRY, RETRY_ALWAYS
 from headgate.engine.exchange cimport Exchange
 from headgate.engine.model cimport Route
 from headgate.engine.retry cimport NOTE_FALLBACK
@@ -34,8 +34,9 @@ cdef bint degrade(Exchange x, int kind) noexcept:
     """Called instead of answering an error of our own. Chains of pools end: the configuration allows no loops."""
     cdef Route route = x.route.fallback
     cdef StaticAnswer answer
-    if kind != KIND_NO_BACKEND and KIND_RETRY[kind] != RETRY_ALWAYS:
+    if kind != KIND_NO_BACKEND and KIND_RETRY[kind] != RETRY_ALWAYS and kind != KIND_DRAIN_DEADLINE:
         return False
+    # What had been sent to a backend before its drain cut it off was counted.
     if x.counted or x.interim_sent:
         return False
     if x.pool.fallback_answer is not None:
