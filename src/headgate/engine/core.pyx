@@ -9,7 +9,6 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from headgate.engine.context cimport KIND_DRAIN_DEADLINE, Context
 from headgate.engine.downstream cimport Acceptor, ClientConnection
-from headgate.engine.exchange cimport Exchange
 from headgate.engine.histogram cimport coarse_add
 from headgate.engine.libc_net cimport CLOCK_MONOTONIC, EPOLLIN, clock_gettime, read, timespec
 from headgate.engine.model cimport Backend, Listener

@@ -17,8 +17,7 @@ from headgate.engine.logline cimport ENTRY_FAILED
 from headgate.engine.address cimport address_format
 from headgate.engine.context cimport (
     KIND_BAD_HEAD, KIND_BAD_STATUS, KIND_BODY_TIMEOUT, KIND_BODY_TOO_LARGE, KIND_CLIENT_GONE, KIND_DRAIN_DEADLINE, KIND_FIRST_BYTE_TIMEOUT,
-    KIND_HEDGE_LOST,
-    KIND_LOCAL_RESOURCE, KIND_NO_BACKEND, KIND_NO_ROUTE, KIND_OK, KIND_OVERLOADED, KIND_QUEUE_TIMEOUT,
+    KIND_HEDGE_LOST, KIND_LOCAL_RESOURCE, KIND_NO_BACKEND, KIND_NO_ROUTE, KIND_OK, KIND_OVERLOADED, KIND_QUEUE_TIMEOUT,
     KIND_REQUEST_TIMEOUT,
     KIND_TLS_HANDSHAKE, KIND_TLS_VERIFY,
     KIND_RESET, KIND_RETRY, KIND_SERVER_ERROR, KIND_STALE, KIND_STATUS, KIND_TRUNCATED, KIND_VERDICT, KIND_WORD, RETRY_ALWAYS, RETRY_IDEMPOTENT,
@@ -111,6 +110,11 @@ cdef Exchange exchange_acquire(Context ctx):
     except MemoryError:
         return None
     return exchange
+
+
+cdef inline bint nothing_sent(int kind, bint never_sent) noexcept:
+    """Did an attempt that failed so end before anything of the request left this machine?"""
+    return KIND_RETRY[kind] == RETRY_ALWAYS or (kind == KIND_DRAIN_DEADLINE and never_sent)
 
 
 cdef void begin_pause(Exchange x, TimerQueue *queue, int kind) noexcept:
@@ -1000,7 +1004,7 @@ cdef class Exchange(ExchangeBase):
         """Is another attempt allowed after a failure of this kind? (errors.py, and design: attempt, retries)"""
         if self.response_sent or self.interim_sent or kind >= 64:
             return False
-        if KIND_RETRY[kind] == RETRY_ALWAYS or (kind == KIND_DRAIN_DEADLINE and never_sent):
+        if nothing_sent(kind, never_sent):
             # Nothing was sent, so any method and size; not counted against `retries`, but bounded in time.
             if self.ctx.now - self.connect_since < CONNECT_RETRY_NS:
                 return True
@@ -1076,7 +1080,7 @@ cdef class Exchange(ExchangeBase):
                 self.counted -= 1       # nothing of it left this machine: as good as no connection
         if self.hedge is not None:
             self.tried_add(backend)
-            if KIND_RETRY[kind] == RETRY_ALWAYS or (kind == KIND_DRAIN_DEADLINE and never_sent):
+            if nothing_sent(kind, never_sent):
                 budget_refund(&self.pool.budget)
             hedge_back(self)
             return

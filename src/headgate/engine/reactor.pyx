@@ -10,12 +10,12 @@ from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 
-from headgate.engine.prefetch cimport CONNECTION_BYTES, prefetch
 from headgate.engine.libc_net cimport (
     CLOCK_MONOTONIC, EFD_CLOEXEC, EFD_NONBLOCK, EINTR, ENOMEM, EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLLIN, TFD_CLOEXEC,
     TFD_NONBLOCK, clock_gettime, close, epoll_create1, epoll_ctl, epoll_event, epoll_wait, errno, eventfd,
     itimerspec, read, timerfd_create, timerfd_settime, timespec, write,
 )
+from headgate.engine.prefetch cimport CONNECTION_BYTES, prefetch
 
 cdef enum:
     # More events at once would only make the first of them wait for the last.
