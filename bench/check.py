@@ -153,36 +153,54 @@ def read_cases(tree: Path) -> Cases:
     return dict(ast.literal_eval(done.stdout))
 
 
+def callgrind(out: Path) -> list[str | Path]:
+    """The beginning of a command whose turns of the reactor are to be counted, between the marks that it makes."""
+    return [
+        "valgrind",
+        "--tool=callgrind",
+        f"--callgrind-out-file={out}",
+        "--instr-atstart=no",
+        "--collect-atstart=no",
+        "--toggle-collect=__pyx_pw_*Reactor*run_once",
+    ]
+
+
+def surroundings(tree: Path) -> dict[str, str]:
+    """The environment in which the engine of `tree` is counted."""
+    # Sets and dicts of strings have another order in every process otherwise.
+    return {**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": f"{tree / 'src'}:{tree}"}
+
+
+def per_request(out: Path, number: int, requests: int) -> float:
+    """Instructions for each request of what was played as the `number`th, from 0.
+
+    Three files for each: the warm-up's, of no interest, that of N requests, that of 2 N.
+    """
+    once, twice = (total(Path(f"{out}.{3 * number + n}")) for n in (2, 3))
+    return (twice - once) / requests
+
+
 def count(tree: Path, mark: Path) -> Counts:
     """Play the conversation of `tree` with its own package. RuntimeError when it cannot be played."""
     cases = read_cases(tree)
     with tempfile.TemporaryDirectory() as directory:
         out = Path(directory) / "out"
-        command: list[str | Path] = [
-            "valgrind",
-            "--tool=callgrind",
-            f"--callgrind-out-file={out}",
-            "--instr-atstart=no",
-            "--collect-atstart=no",
-            "--toggle-collect=__pyx_pw_*Reactor*run_once",
-            *(sys.executable, "-m", "bench.conversation", str(REQUESTS), mark),
-        ]
-        # Sets and dicts of strings have another order in every process otherwise.
-        environment = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": f"{tree / 'src'}:{tree}"}
+        command = [*callgrind(out), sys.executable, "-m", "bench.conversation", str(REQUESTS), mark]
         try:
             done = subprocess.run(
-                command, cwd=directory, env=environment, capture_output=True, text=True, check=False, timeout=PATIENCE_S
+                command,
+                cwd=directory,
+                env=surroundings(tree),
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=PATIENCE_S,
             )
         except subprocess.TimeoutExpired:
             raise RuntimeError(f"the conversation did not end within {PATIENCE_S} s") from None
         if done.returncode != 0:
             raise RuntimeError(done.stderr)
-        # Three files for each case: the warm-up's, of no interest, that of N requests, that of 2 N.
-        counts: dict[str, float] = {}
-        for number, name in enumerate(cases):
-            once, twice = (total(Path(f"{out}.{3 * number + n}")) for n in (2, 3))
-            counts[name] = (twice - once) / REQUESTS
-        return counts
+        return {name: per_request(out, number, REQUESTS) for number, name in enumerate(cases)}
 
 
 def total(path: Path) -> int:

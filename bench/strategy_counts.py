@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import ctypes
-import os
 import random
 import select
 import shutil
@@ -33,7 +32,7 @@ from headgate.engine import hash64
 from headgate.engine.clock import clock
 from headgate.engine.stats import BackendTotals
 
-from .check import ROOT, make_mark, total
+from .check import ROOT, callgrind, make_mark, per_request, surroundings
 from .conversation import CASES
 
 CLIENTS = 16
@@ -123,22 +122,9 @@ def count(names: Sequence[str], keep: Path | None = None) -> dict[str, float]:
     """Strategy -> instructions per request. keep: where callgrind's files are to be left."""
     with tempfile.TemporaryDirectory() as directory:
         out = (keep or Path(directory)) / "out"
-        command: list[str | Path] = [
-            "valgrind",
-            "--tool=callgrind",
-            f"--callgrind-out-file={out}",
-            "--instr-atstart=no",
-            "--collect-atstart=no",
-            "--toggle-collect=__pyx_pw_*Reactor*run_once",
-            *(sys.executable, "-m", "bench.strategy_counts", "--play", str(make_mark()), *names),
-        ]
-        environment = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
-        subprocess.run(command, cwd=directory, env=environment, capture_output=True, check=True)
-        # Three files for each: the warm-up's, of no interest, that of N requests, that of 2 N.
-        return {
-            name: (total(Path(f"{out}.{3 * number + 3}")) - total(Path(f"{out}.{3 * number + 2}"))) / REQUESTS
-            for number, name in enumerate(names)
-        }
+        play = (sys.executable, "-m", "bench.strategy_counts", "--play", str(make_mark()), *names)
+        subprocess.run([*callgrind(out), *play], cwd=directory, env=surroundings(ROOT), capture_output=True, check=True)
+        return {name: per_request(out, number, REQUESTS) for number, name in enumerate(names)}
 
 
 def main() -> int:
